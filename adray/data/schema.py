@@ -1,0 +1,123 @@
+"""The standard tables: declared Arrow schemas.
+
+A table is Parquet. Its columns are the declared ones (required or optional) and, for `impressions`, any number of
+feature columns whose prefix says what they describe: `user_*`, `sku_*`, `cross_*` (user x SKU).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+"""The Hugging Face image convention: one of the two is set."""
+
+CANDIDATE = pa.struct(
+    [
+        ("creative_id", pa.string()),
+        ("propensity", pa.float32()),
+        ("impressions", pa.int64()),
+        ("clicks", pa.int64()),
+    ]
+)
+"""A candidate of an impression. `propensity` is the logger's probability of showing it. Aggregated lists (no single
+exposed candidate) carry `impressions` and `clicks` instead; request-level lists leave both null."""
+
+_TIME = pa.timestamp("ms", tz="UTC")
+
+
+@dataclass(frozen=True)
+class TableSchema:
+    """What one standard table holds.
+
+    Attributes:
+        name: The table's name.
+        key: The column that names a row in messages and in the quarantine.
+        required: Columns that must be there, non-null.
+        optional: Columns that may be there; null allowed.
+        feature_prefixes: Prefixes of free feature columns (string, integer, float, or list of strings).
+    """
+
+    name: str
+    key: str
+    required: pa.Schema
+    optional: pa.Schema
+    feature_prefixes: tuple[str, ...] = ()
+
+
+PRODUCTS = TableSchema(
+    "products",
+    key="sku_id",
+    required=pa.schema([("sku_id", pa.string()), ("title", pa.string())]),
+    optional=pa.schema([("category", pa.string()), ("attributes", pa.map_(pa.string(), pa.string())), ("cutout", IMAGE)]),
+)
+
+CREATIVES = TableSchema(
+    "creatives",
+    key="creative_id",
+    required=pa.schema([("creative_id", pa.string()), ("sku_id", pa.string())]),
+    optional=pa.schema(
+        [
+            ("image", IMAGE),
+            ("copy", pa.string()),
+            ("elements", pa.map_(pa.string(), pa.string())),
+            ("source", pa.string()),
+            ("created_at", _TIME),
+        ]
+    ),
+)
+
+IMPRESSIONS = TableSchema(
+    "impressions",
+    key="request_id",
+    required=pa.schema([("request_id", pa.string()), ("sku_id", pa.string()), ("candidates", pa.list_(CANDIDATE))]),
+    optional=pa.schema(
+        [
+            ("user_id", pa.string()),
+            ("position", pa.int32()),
+            ("exposed", pa.int32()),
+            ("clicked", pa.int8()),
+            ("timestamp", _TIME),
+        ]
+    ),
+    feature_prefixes=("user_", "sku_", "cross_"),
+)
+"""One row is one (request, SKU) decision with its candidate list nested inside. `exposed` is the index of the candidate
+that was shown, `clicked` is 0 or 1; both are null in aggregated lists. The behaviour sequence is `user_history`
+(SKU ids, oldest first)."""
+
+EMBEDDINGS = TableSchema(
+    "embeddings",
+    key="creative_id",
+    required=pa.schema([("creative_id", pa.string()), ("encoder", pa.string()), ("vector", pa.list_(pa.float16()))]),
+    optional=pa.schema([]),
+)
+
+REQUESTS = TableSchema("requests", IMPRESSIONS.key, IMPRESSIONS.required, IMPRESSIONS.optional, IMPRESSIONS.feature_prefixes)
+"""Decisions still to be made, in the form of `impressions` but without `exposed` and `clicked`: simulated worlds write them
+for evaluation, with the logging policy's propensities on every candidate."""
+
+TRUTH = TableSchema(
+    "truth",
+    key="user_id",
+    required=pa.schema(
+        [
+            ("user_id", pa.string()),
+            ("sku_id", pa.string()),
+            ("creative_ids", pa.list_(pa.string())),
+            ("click_probability", pa.list_(pa.float32())),
+        ]
+    ),
+    optional=pa.schema([]),
+)
+"""Simulated worlds only: the true click probability of every candidate of a (user, SKU), at the first position."""
+
+QUARANTINE = TableSchema(
+    "quarantine",
+    key="key",
+    required=pa.schema([("table", pa.string()), ("key", pa.string()), ("stage", pa.string()), ("reason", pa.string())]),
+    optional=pa.schema([]),
+)
+
+TABLES = {t.name: t for t in (PRODUCTS, CREATIVES, IMPRESSIONS, REQUESTS, EMBEDDINGS, TRUTH, QUARANTINE)}

@@ -1,0 +1,124 @@
+"""The run: one config executed once. Owns a folder and ends in `report.json`."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import math
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from adray.config import RunConfig, dump_yaml
+from adray.errors import ConfigError, RunExistsError
+from adray.files import write_json, write_text
+
+CONFIG_FILE = "config.yaml"
+REPORT_FILE = "report.json"
+_REPORTED_PACKAGES = ("adray", "ray", "torch", "deepspeed", "pyarrow", "numpy")
+
+
+@dataclass
+class Run:
+    """A run in progress: where its files go and what its report will say.
+
+    Attributes:
+        folder: `<runs_dir>/<name>`.
+        seconds: Wall time of each finished stage.
+        metrics: Flat dotted or slashed name -> number.
+        artifacts: Folders of the artifacts written.
+        tables: Paths of the tables written.
+    """
+
+    name: str
+    folder: Path
+    seconds: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    artifacts: list[str] = field(default_factory=list)
+    tables: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage; stages of the same name add up."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def log(self, metrics: Mapping[str, float]) -> None:
+        """Add metrics to the report. A value that is not finite is kept, and written as null."""
+        self.metrics.update({name: float(value) for name, value in metrics.items()})
+
+    def report(self, verb: str) -> dict[str, Any]:
+        """The report as it would be written now."""
+        return {
+            "verb": verb,
+            "name": self.name,
+            "seconds": {stage: round(s, 3) for stage, s in self.seconds.items()},
+            "metrics": {k: v if math.isfinite(v) else None for k, v in sorted(self.metrics.items())},
+            "artifacts": self.artifacts,
+            "tables": self.tables,
+            "versions": versions(),
+        }
+
+    def finish(self, verb: str) -> dict[str, Any]:
+        """Write `report.json` (the last verb's) and `reports/<verb>.json` (kept per verb); return the report."""
+        report = self.report(verb)
+        write_json(self.folder / "reports" / f"{verb}.json", report)
+        write_json(self.folder / REPORT_FILE, report)
+        return report
+
+
+def open_run(config: RunConfig, *, owns_folder: bool) -> Run:
+    """Open the run's folder and save the resolved config in it.
+
+    Args:
+        config: The run's config.
+        owns_folder: True for verbs that start a run (`train`, `simulate`): an existing run is then refused,
+            resumed or replaced as the config says. False for verbs that read one (`evaluate`, `export`, `serve`).
+
+    Raises:
+        RunExistsError: If the run exists and neither `resume` nor `replace` is set.
+        ConfigError: If both are set, or the folder to replace is not a run's.
+    """
+    folder = Path(config.runs_dir) / config.name
+    if owns_folder and config.resume and config.replace:
+        raise ConfigError("fields 'resume' and 'replace' are both true", "set one of them")
+    if owns_folder and folder.exists() and any(folder.iterdir()) and not config.resume:
+        if not config.replace:
+            raise RunExistsError(f"run {config.name!r} exists in {folder}", "choose another name, or --set resume=true, or --set replace=true")
+        if not (folder / CONFIG_FILE).is_file():
+            raise ConfigError(f"{folder} is not a run's folder (no {CONFIG_FILE}), so it is not replaced", "remove it yourself or choose another name")
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    if owns_folder:
+        write_text(folder / CONFIG_FILE, dump_yaml(config))
+    return Run(config.name, folder)
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that shape a run's numbers; absent ones are left out."""
+    found = {}
+    for package in _REPORTED_PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def read_report(folder: str | Path) -> dict[str, Any]:
+    """Read a run's `report.json`.
+
+    Raises:
+        ConfigError: If the folder holds none.
+    """
+    path = Path(folder) / REPORT_FILE
+    if not path.is_file():
+        raise ConfigError(f"no report at {path}", "the run has not finished a verb yet")
+    return json.loads(path.read_text(encoding="utf-8"))
