@@ -115,7 +115,9 @@ def load_artifact(folder: str | Path, kind: str | None = None) -> Artifact:
         raise ArtifactError(f"artifact {folder} has an unreadable {_MANIFEST}: {error}", "export it again") from None
     version = manifest.get("format_version")
     if version != FORMAT_VERSION:
-        raise ArtifactError(f"artifact {folder} has format version {version}, this adray reads {FORMAT_VERSION}", "use the adray that wrote it")
+        raise ArtifactError(
+            f"artifact {folder} has format version {version}, this adray reads {FORMAT_VERSION}", "use the adray that wrote it"
+        )
     if kind is not None and manifest["kind"] != kind:
         raise ArtifactError(f"artifact {folder} is a {manifest['kind']!r}, not a {kind!r}", "give the other artifact's path")
     for name, expected in manifest["files"].items():

@@ -91,9 +91,13 @@ def open_run(config: RunConfig, *, owns_folder: bool) -> Run:
         raise ConfigError("fields 'resume' and 'replace' are both true", "set one of them")
     if owns_folder and folder.exists() and any(folder.iterdir()) and not config.resume:
         if not config.replace:
-            raise RunExistsError(f"run {config.name!r} exists in {folder}", "choose another name, or --set resume=true, or --set replace=true")
+            raise RunExistsError(
+                f"run {config.name!r} exists in {folder}", "choose another name, or --set resume=true, or --set replace=true"
+            )
         if not (folder / CONFIG_FILE).is_file():
-            raise ConfigError(f"{folder} is not a run's folder (no {CONFIG_FILE}), so it is not replaced", "remove it yourself or choose another name")
+            raise ConfigError(
+                f"{folder} is not a run's folder (no {CONFIG_FILE}), so it is not replaced", "remove it yourself or choose another name"
+            )
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if owns_folder:
