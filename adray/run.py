@@ -1,4 +1,4 @@
-"""The run: one config executed once. Owns a folder and ends in `report.json`."""
+"""The run: one config executed once. Owns a folder and ends in `report.json` and `report.html`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,31 @@ REPORT_FILE = "report.json"
 _REPORTED_PACKAGES = ("adray", "ray", "torch", "deepspeed", "pyarrow", "numpy")
 
 
+@dataclass(frozen=True)
+class Plot:
+    """A picture of the HTML report: its title and the PNG or SVG file that holds it."""
+
+    title: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class ReportTable:
+    """A table of the HTML report.
+
+    Attributes:
+        title: Its heading.
+        columns: Column headings.
+        rows: Cells, one sequence per row, as long as `columns`.
+        note: A sentence printed under it, e.g. the command that made it.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    note: str = ""
+
+
 @dataclass
 class Run:
     """A run in progress: where its files go and what its report will say.
@@ -32,6 +57,8 @@ class Run:
         metrics: Flat dotted or slashed name -> number.
         artifacts: Folders of the artifacts written.
         tables: Paths of the tables written.
+        plots: Pictures for the HTML report, in order.
+        report_tables: Tables for the HTML report, in order.
     """
 
     name: str
@@ -40,6 +67,8 @@ class Run:
     metrics: dict[str, float] = field(default_factory=dict)
     artifacts: list[str] = field(default_factory=list)
     tables: list[str] = field(default_factory=list)
+    plots: list[Plot] = field(default_factory=list)
+    report_tables: list[ReportTable] = field(default_factory=list)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -53,6 +82,39 @@ class Run:
     def log(self, metrics: Mapping[str, float]) -> None:
         """Add metrics to the report. A value that is not finite is kept, and written as null."""
         self.metrics.update({name: float(value) for name, value in metrics.items()})
+
+    def add_plot(self, title: str, path: str | Path) -> None:
+        """Show a picture in the HTML report.
+
+        Args:
+            title: Its heading.
+            path: A PNG or SVG file that exists; a relative path is taken from the run's folder.
+
+        Raises:
+            ValueError: If there is no such file or it is of another type.
+        """
+        file = self.folder / path
+        if file.suffix not in {".png", ".svg"} or not file.is_file():
+            raise ValueError(f"plot {title!r}: {file} is not a PNG or SVG file")
+        self.plots.append(Plot(title, file))
+
+    def add_table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], note: str = "") -> None:
+        """Show a table in the HTML report.
+
+        Args:
+            title: Its heading.
+            columns: Column headings.
+            rows: Cells (text, numbers, None, booleans), one sequence per row.
+            note: A sentence printed under it.
+
+        Raises:
+            ValueError: If a row is not as long as `columns`.
+        """
+        table = ReportTable(title, tuple(columns), tuple(tuple(row) for row in rows), note)
+        for row in table.rows:
+            if len(row) != len(table.columns):
+                raise ValueError(f"table {title!r} has {len(table.columns)} columns and a row of {len(row)} cells: {row!r}")
+        self.report_tables.append(table)
 
     def report(self, verb: str) -> dict[str, Any]:
         """The report as it would be written now."""
