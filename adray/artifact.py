@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adray.errors import ArtifactError
-from adray.files import replacing_folder, write_json
+from adray.files import replacing_folder, sha256, write_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,7 +80,7 @@ def writing_artifact(
     """
     with replacing_folder(folder) as partial:
         yield partial
-        files = {str(p.relative_to(partial)): _sha256(p) for p in sorted(partial.rglob("*")) if p.is_file()}
+        files = {str(p.relative_to(partial)): sha256(p) for p in sorted(partial.rglob("*")) if p.is_file()}
         for name in files:
             if Path(name).suffix not in _ALLOWED_SUFFIXES:
                 raise ArtifactError(f"an artifact may not hold {name!r}", f"allowed: {', '.join(sorted(_ALLOWED_SUFFIXES))}")
@@ -122,17 +122,9 @@ def load_artifact(folder: str | Path, kind: str | None = None) -> Artifact:
         raise ArtifactError(f"artifact {folder} is a {manifest['kind']!r}, not a {kind!r}", "give the other artifact's path")
     for name, expected in manifest["files"].items():
         path = folder / name
-        if not path.is_file() or _sha256(path) != expected:
+        if not path.is_file() or sha256(path) != expected:
             raise ArtifactError(f"artifact {folder}: file {name} is missing or damaged", "copy or export it again")
     return Artifact(folder, manifest["kind"], manifest["content_hash"], manifest["config"], manifest["metrics"], manifest["lineage"])
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _content_hash(kind: str, config: Mapping[str, Any], files: Mapping[str, str]) -> str:
