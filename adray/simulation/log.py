@@ -15,7 +15,7 @@ from adray.simulation.policy import Policy, creative_scores, greedy_policy
 START_MS = 1_704_067_200_000
 """2024-01-01T00:00:00Z, where simulated time starts."""
 _DAY_MS = 86_400_000
-_CALIBRATION_ROUNDS = 8
+_CALIBRATION_ROUNDS = 16
 _CALIBRATION_TOLERANCE = 0.002
 
 
@@ -134,19 +134,23 @@ def simulate_log(config: WorldConfig, model: ClickModel, traffic: Traffic, rng: 
     uniform = model.creatives.offsets[traffic.skus] + np.floor(pick * model.creatives.offered(WARM)[traffic.skus]).astype(np.int64)
     intercept = calibrate(context + model.creative_logit(traffic.users, uniform), examination, config.base_ctr)
     best: Log | None = None
+    low, high = -np.inf, np.inf
     for _ in range(_CALIBRATION_ROUNDS):
         log = _run_blocks(config, model, traffic, context, (explore, pick, look), intercept)
-        if best is None or _ctr_error(log, config) < _ctr_error(best, config):
+        if best is None or abs(_ctr_error(log, config)) < abs(_ctr_error(best, config)):
             best = log
-        if _ctr_error(best, config) < _CALIBRATION_TOLERANCE:
+        if abs(_ctr_error(best, config)) < _CALIBRATION_TOLERANCE:
             break
+        low, high = (intercept, high) if _ctr_error(log, config) < 0.0 else (low, intercept)
         intercept = calibrate(context + model.creative_logit(traffic.users, log.creative), examination, config.base_ctr)
+        if not low < intercept < high:
+            intercept = (low + high) / 2.0
     assert best is not None
     return best
 
 
 def _ctr_error(log: Log, config: WorldConfig) -> float:
-    return float(abs(log.probability.mean() / config.base_ctr - 1.0))
+    return float(log.probability.mean() / config.base_ctr - 1.0)
 
 
 def _run_blocks(
