@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from adray.config import RunConfig, dump_yaml
-from adray.errors import ConfigError, RunExistsError
+from adray.errors import AdrayError, ConfigError, RunExistsError
 from adray.files import write_json, write_text
 
 CONFIG_FILE = "config.yaml"
@@ -57,6 +57,7 @@ class Run:
         metrics: Flat dotted or slashed name -> number.
         artifacts: Folders of the artifacts written.
         tables: Paths of the tables written.
+        headlines: Names of the metrics that the report and the summary show first.
         plots: Pictures for the HTML report, in order.
         report_tables: Tables for the HTML report, in order.
     """
@@ -67,6 +68,7 @@ class Run:
     metrics: dict[str, float] = field(default_factory=dict)
     artifacts: list[str] = field(default_factory=list)
     tables: list[str] = field(default_factory=list)
+    headlines: list[str] = field(default_factory=list)
     plots: list[Plot] = field(default_factory=list)
     report_tables: list[ReportTable] = field(default_factory=list)
 
@@ -136,6 +138,31 @@ class Run:
         return report
 
 
+def run_folder(config: RunConfig) -> Path:
+    """Where a run's files go: `<runs_dir>/<name>`."""
+    return Path(config.runs_dir) / config.name
+
+
+def is_taken(folder: Path) -> bool:
+    """True if the folder of a run holds anything."""
+    return folder.is_dir() and any(folder.iterdir())
+
+
+def name_problem(config: RunConfig) -> AdrayError | None:
+    """Why a run of this name may not be started; None if it may."""
+    folder = run_folder(config)
+    if config.resume and config.replace:
+        return ConfigError("fields 'resume' and 'replace' are both true", "set one of them")
+    if not is_taken(folder) or config.resume:
+        return None
+    if not config.replace:
+        return RunExistsError(f"run {config.name!r} exists in {folder}", "choose another name, or --set resume=true, or --set replace=true")
+    if not (folder / CONFIG_FILE).is_file():
+        cure = "remove it yourself or choose another name"
+        return ConfigError(f"{folder} is not a run's folder (no {CONFIG_FILE}), so it is not replaced", cure)
+    return None
+
+
 def open_run(config: RunConfig, *, owns_folder: bool) -> Run:
     """Open the run's folder and save the resolved config in it.
 
@@ -148,19 +175,13 @@ def open_run(config: RunConfig, *, owns_folder: bool) -> Run:
         RunExistsError: If the run exists and neither `resume` nor `replace` is set.
         ConfigError: If both are set, or the folder to replace is not a run's.
     """
-    folder = Path(config.runs_dir) / config.name
-    if owns_folder and config.resume and config.replace:
-        raise ConfigError("fields 'resume' and 'replace' are both true", "set one of them")
-    if owns_folder and folder.exists() and any(folder.iterdir()) and not config.resume:
-        if not config.replace:
-            raise RunExistsError(
-                f"run {config.name!r} exists in {folder}", "choose another name, or --set resume=true, or --set replace=true"
-            )
-        if not (folder / CONFIG_FILE).is_file():
-            raise ConfigError(
-                f"{folder} is not a run's folder (no {CONFIG_FILE}), so it is not replaced", "remove it yourself or choose another name"
-            )
-        shutil.rmtree(folder)
+    folder = run_folder(config)
+    if owns_folder:
+        problem = name_problem(config)
+        if problem is not None:
+            raise problem
+        if config.replace and is_taken(folder):
+            shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if owns_folder:
         write_text(folder / CONFIG_FILE, dump_yaml(config))

@@ -1,0 +1,256 @@
+"""The command line: verbs over config files. It grows verbs, never flags; everything else is a field of a config.
+
+Nothing heavy is imported here, so that `--help` is instant.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from adray.errors import ConfigError
+
+UNEXPECTED = 70
+"""Exit code of an error that is ours, not the user's (`EX_SOFTWARE` of sysexits.h)."""
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="adray",
+    help="Train and serve models for advertising creatives. One config file is one run: `launch.py VERB configs/x.yaml`.",
+    epilog="Any field can be changed for one run: --set training.epochs=2 --set name=second-try",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="The run's YAML file.", show_default=False)]
+Overrides = Annotated[list[str], typer.Option("--set", metavar="A.B=C", help="Override one field; may be repeated.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the report alone, as JSON, on stdout; everything else goes to stderr.")]
+
+
+@app.command()
+def demo(config: ConfigPath = Path("configs/demo.yaml"), overrides: Overrides = [], as_json: AsJson = False) -> None:
+    """Run the whole story on a simulated marketplace: simulate, train, serve, ask, report.
+
+    Examples:
+    - `launch.py demo` takes `configs/demo.yaml` and ends by itself
+
+    - `launch.py demo configs/demo.yaml --set seed=7 --set name=demo-7`
+    """
+    _execute("demo", config, overrides, as_json)
+
+
+@app.command()
+def simulate(config: ConfigPath, overrides: Overrides = [], as_json: AsJson = False) -> None:
+    """Simulate a marketplace and write its tables, with the true click probability of every candidate.
+
+    Examples:
+    - `launch.py simulate configs/world.yaml`
+
+    - `launch.py simulate configs/world.yaml --set seed=3 --set name=world-3`
+    """
+    _execute("simulate", config, overrides, as_json)
+
+
+@app.command()
+def train(config: ConfigPath, overrides: Overrides = [], as_json: AsJson = False) -> None:
+    """Train a model, evaluate it on the held-out rows and export its artifacts.
+
+    Examples:
+    - `launch.py train configs/ranker-upworthy.yaml --set data.path=logs/upworthy.csv`
+
+    - `launch.py train configs/ranker-upworthy.yaml --set resume=true` goes on after a crash
+
+    - `launch.py train configs/ranker-upworthy.yaml --set training.workers=2 --set name=two-workers`
+    """
+    _execute("train", config, overrides, as_json)
+
+
+@app.command()
+def evaluate(config: ConfigPath, overrides: Overrides = [], as_json: AsJson = False) -> None:
+    """Measure a trained run's artifacts on a table, the run's own held-out rows or another of the same columns.
+
+    Examples:
+    - `launch.py evaluate configs/ranker-upworthy.yaml`
+
+    - `launch.py evaluate configs/ranker-upworthy.yaml --set data.path=logs/next-month.csv --json`
+    """
+    _execute("evaluate", config, overrides, as_json)
+
+
+@app.command()
+def export(config: ConfigPath, overrides: Overrides = [], as_json: AsJson = False) -> None:
+    """Write the artifacts of a trained run's last checkpoint.
+
+    Examples:
+    - `launch.py export configs/ranker-upworthy.yaml`
+
+    - `launch.py export configs/ranker-upworthy.yaml --json` prints the artifacts' folders
+    """
+    _execute("export", config, overrides, as_json)
+
+
+@app.command()
+def serve(config: ConfigPath, overrides: Overrides = [], as_json: AsJson = False) -> None:
+    """Serve exported artifacts on live endpoints and print a curl line; Ctrl-C drains and ends.
+
+    Examples:
+    - `launch.py serve configs/serve.yaml`
+
+    - `launch.py serve configs/serve.yaml --set http.port=9000`
+    """
+    _execute("serve", config, overrides, as_json)
+
+
+@app.command()
+def study(config: ConfigPath, overrides: Overrides = [], as_json: AsJson = False) -> None:
+    """Compare variants of a run over several seeds: a table and a plot with intervals.
+
+    Examples:
+    - `launch.py study configs/studies/objectives.yaml`
+
+    - `launch.py study configs/studies/objectives.yaml --set resume=true` runs what is missing
+
+    - `launch.py study configs/studies/objectives.yaml --set 'seeds=[0,1]' --set name=quick`
+    """
+    _execute("study", config, overrides, as_json)
+
+
+@app.command()
+def check(config: ConfigPath, overrides: Overrides = [], as_json: AsJson = False) -> None:
+    """Look for everything that would stop a run, and start nothing. Every other verb does this first.
+
+    Examples:
+    - `launch.py check configs/demo.yaml`
+
+    - `launch.py check configs/ranker-upworthy.yaml --set training.workers=4`
+    """
+    with _errors(), _stdout_for_report(as_json) as out:
+        _check(config, overrides, out if as_json else None)
+
+
+def _execute(verb: str, path: Path, overrides: list[str], as_json: bool) -> None:
+    with _errors() as log, _stdout_for_report(as_json) as out:
+        from adray import kinds, summary
+
+        job = kinds.load_job(path, overrides)
+        log.folder = Path(job.config.runs_dir) / job.config.name
+        job.require(verb)
+        summary.print_config(job.config, verb)
+        run, report = kinds.perform(job, verb)
+        if as_json:
+            _print_json(report, out)
+        else:
+            summary.print_report(run, report)
+
+
+def _check(path: Path, overrides: list[str], out: int | None) -> None:
+    from adray import kinds, summary
+    from adray.checks import Check
+    from adray.run import versions
+
+    outcomes: list[Check] = []
+    name = path.stem
+    try:
+        job = kinds.load_job(path, overrides)
+        name = job.config.name
+        outcomes += kinds.all_checks(job, job.kind.main_verb)
+    except ConfigError as error:
+        outcomes.append(Check("config", error.problem, error))
+    errors = [c.error for c in outcomes if c.error is not None]
+    if out is None:
+        summary.print_checks(name, outcomes)
+    else:
+        _print_json(
+            {
+                "verb": "check",
+                "name": name,
+                "seconds": {},
+                "metrics": {"check/passed": len(outcomes) - len(errors), "check/failed": len(errors)},
+                "artifacts": [],
+                "tables": [],
+                "versions": versions(),
+                "checks": [{"name": c.name, "detail": c.detail, "error": str(c.error) if c.error else None} for c in outcomes],
+            },
+            out,
+        )
+    if errors:
+        raise errors[0]
+
+
+def _print_json(report: dict[str, Any], out: int) -> None:
+    os.write(out, (json.dumps(report, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+@contextmanager
+def _stdout_for_report(as_json: bool) -> Iterator[int]:
+    """Yield a file descriptor of stdout; with `--json` everything else that is printed goes to stderr.
+
+    Done to the descriptor as well as to `sys.stdout`, since C++ code and child processes print too.
+    """
+    sys.stdout.flush()
+    out = os.dup(1)
+    try:
+        if as_json:
+            os.dup2(2, 1)
+        with redirect_stdout(sys.stderr if as_json else sys.stdout):
+            yield out
+    finally:
+        os.dup2(out, 1)
+        os.close(out)
+
+
+class _ErrorLog:
+    """Where the traceback of an unexpected error goes: the run's folder, once it is known and there."""
+
+    folder: Path | None = None
+
+    def write(self) -> Path:
+        from adray.files import write_text
+        from adray.kinds import ERROR_FILE
+
+        folder = self.folder if self.folder is not None and self.folder.is_dir() else Path(tempfile.mkdtemp(prefix="adray-error-"))
+        write_text(folder / ERROR_FILE, traceback.format_exc())
+        return folder / ERROR_FILE
+
+
+@contextmanager
+def _errors() -> Iterator[_ErrorLog]:
+    """Turn an exception into one line on stderr and an exit code."""
+    log = _ErrorLog()
+    try:
+        yield log
+    except KeyboardInterrupt:
+        _print_error("interrupted")
+        raise typer.Exit(INTERRUPTED) from None
+    except Exception as error:
+        from adray.kinds import user_error
+
+        known = user_error(error)
+        if known is not None:
+            _print_error(str(known))
+            raise typer.Exit(known.exit_code) from None
+        text = " ".join(str(error).split())
+        _print_error(f"unexpected {type(error).__name__}: {text[:300]} (traceback: {log.write()})")
+        raise typer.Exit(UNEXPECTED) from None
+
+
+def _print_error(text: str) -> None:
+    red, plain = ("\033[1;31m", "\033[0m") if sys.stderr.isatty() and "NO_COLOR" not in os.environ else ("", "")
+    print(f"{red}error: {text}{plain}", file=sys.stderr)
+
+
+def main() -> None:
+    """Entry point of the `adray` command and of `launch.py`."""
+    app()

@@ -1,0 +1,50 @@
+"""A real kind of config, small enough to be understood at a glance: its metrics are simple functions of its fields."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+from pydantic import Field
+
+from adray.checks import Check
+from adray.config import Config, RunConfig
+from adray.errors import DataError, TrainingError
+from adray.run import Run
+
+
+class InnerConfig(Config):
+    effect: float = 0.0
+    """Added to the metric."""
+
+
+class EchoConfig(RunConfig):
+    inner: InnerConfig = InnerConfig()
+    fail: str = ""
+    """`check`, `user`, `bug` or `seed N`: where to fail."""
+    slope: float = 10.0
+    world: str = ""
+    steps: int = Field(default=1, ge=1)
+
+
+CONFIG = EchoConfig
+
+
+def checks(config: EchoConfig, verb: str) -> Iterator[Check]:
+    yield Check("echo", f"verb {verb}")
+    failing = config.fail == "check"
+    yield Check("room", "looked", DataError("table x is missing", "make it") if failing else None)
+
+
+def train(config: EchoConfig, run: Run) -> None:
+    print("noise on stdout")
+    print("noise on stderr", file=sys.stderr)
+    (run.folder / "starts").open("a").write("x")
+    if config.fail == "user" or config.fail == f"seed {config.seed}":
+        raise TrainingError("loss is nan at step 3", "lower the learning rate")
+    if config.fail == "bug":
+        raise ZeroDivisionError("a bug\nof two lines")
+    with run.stage("train"):
+        # Seeds differ by far more than variants: only the paired view sees the variant's effect.
+        run.log({"echo/value": config.slope * config.seed + config.inner.effect, "echo/steps": config.steps})
+    run.artifacts.append(str(run.folder / "export"))
