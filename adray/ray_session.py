@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 
 from adray.errors import ResourceError
 
@@ -12,11 +13,11 @@ _NAMESPACE = "adray"
 
 
 def use_ray(logical_cpus: int = 8) -> None:
-    """Connect to Ray once; later calls in the same process do nothing.
+    """Connect this process to Ray unless it is connected.
 
-    With `RAY_ADDRESS` set, that cluster is used. Otherwise an instance is started in-process, without a dashboard and with
-    Ray's token authentication on. Its CPUs are logical: Train workers, Data tasks and Serve replicas each hold one, so
-    there must be enough of them to be placed together, however few cores there are.
+    With `RAY_ADDRESS` set (as inside a submitted job), that cluster is joined. Otherwise an instance is started in-process,
+    without a dashboard and with Ray's token authentication on. Its CPUs are logical: Train workers, Data tasks and Serve
+    replicas each hold one, so there must be enough of them to be placed together, however few cores there are.
 
     Args:
         logical_cpus: CPUs of an instance started here, at least; never fewer than the machine has.
@@ -26,23 +27,48 @@ def use_ray(logical_cpus: int = 8) -> None:
     """
     import ray
 
-    if ray.is_initialized():
-        return
-    address = os.environ.get("RAY_ADDRESS")
-    if address:
-        try:
-            ray.init(address=address, namespace=_NAMESPACE, log_to_driver=False)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise ResourceError(f"no Ray cluster at RAY_ADDRESS={address}: {error}", "start it, or unset RAY_ADDRESS") from error
-        return
-    # That the token is on by default is no warning to a user who never turned it off.
+    if not ray.is_initialized():
+        address = os.environ.get("RAY_ADDRESS")
+        if address:
+            _join(address)
+        else:
+            _start(max(logical_cpus, os.cpu_count() or 1))
+    _quieten_data()
+
+
+def _join(address: str) -> None:
+    import ray
+
+    try:
+        ray.init(address=address, namespace=_NAMESPACE, logging_level=logging.WARNING)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ResourceError(f"no Ray cluster at RAY_ADDRESS={address}: {error}", "start it, or unset RAY_ADDRESS") from error
+
+
+def _start(logical_cpus: int) -> None:
+    import ray
+
+    # Ray otherwise hides GPUs from tasks that ask for none, and warns on every worker's start.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray's own services listen on every interface; the token keeps others out. That it is on is no warning to anyone.
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
     ray.init(
         address="local",
-        num_cpus=max(logical_cpus, os.cpu_count() or 1),
+        num_cpus=logical_cpus,
         namespace=_NAMESPACE,
         include_dashboard=False,
         object_store_memory=_OBJECT_STORE_BYTES,
-        log_to_driver=False,
-        logging_level="warning",
+        logging_level=logging.WARNING,
     )
+
+
+def _quieten_data() -> None:
+    from ray.data import DataContext
+
+    context = DataContext.get_current()
+    context.enable_progress_bars = sys.stderr.isatty()
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    # The error itself is raised in the driver and told there, once.
+    logging.getLogger("ray.data.exceptions").setLevel(logging.CRITICAL)
