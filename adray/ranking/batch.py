@@ -1,0 +1,133 @@
+"""The ranker's batch: impressions, the features of their distinct creatives, and what history says of both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from adray.data.batch import ImpressionBatch, Ragged
+from adray.data.batch_from_arrow import impressions_to_batch
+from adray.errors import DataError
+from adray.ranking.arrays import RaggedArray
+from adray.ranking.catalogue import Catalogue
+from adray.ranking.ragged import Lists
+from adray.ranking.sku_table import SkuTable, own_counts
+
+
+@dataclass(frozen=True)
+class CreativeFeatures:
+    """What is known of U creatives.
+
+    Attributes:
+        ids: int64 `[U]`, hashed ids.
+        elements: Hashed `slot=element` values.
+        ngrams: Hashed word 1- and 2-grams of the copy.
+        content: float32 `[U, content_dim]`.
+        impressions: float32 `[U]`, exposures in the training log.
+        clicks: float32 `[U]`, clicks there.
+    """
+
+    ids: Tensor
+    elements: Ragged
+    ngrams: Ragged
+    content: Tensor
+    impressions: Tensor
+    clicks: Tensor
+
+    def __len__(self) -> int:
+        return self.ids.numel()
+
+    def to(self, device: torch.device | str) -> CreativeFeatures:
+        """Copy to a device."""
+        return CreativeFeatures(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+
+@dataclass(frozen=True)
+class RankingBatch:
+    """n impressions with m candidates, of which U are distinct creatives.
+
+    Attributes:
+        impressions: The lists, with their row features.
+        creatives: Features of the U distinct creatives; each is encoded once per batch.
+        creative_index: int64 `[m]`, each candidate's row in `creatives`.
+        ad_history: float32 `[n]`, the SKU's historical CTR; training rows leave themselves out.
+    """
+
+    impressions: ImpressionBatch
+    creatives: CreativeFeatures
+    creative_index: Tensor
+    ad_history: Tensor
+
+    def __len__(self) -> int:
+        return len(self.impressions)
+
+    def lists(self) -> Lists:
+        """The shape of the candidate lists."""
+        return Lists.from_offsets(self.impressions.candidates.offsets)
+
+    def to(self, device: torch.device | str) -> RankingBatch:
+        """Copy to a device."""
+        return RankingBatch(*(getattr(self, f.name).to(device) for f in fields(self)))
+
+
+class RankingCollate:
+    """Turns Arrow rows of `impressions` into a `RankingBatch`; picklable, for a reader in any process.
+
+    Args:
+        catalogue: Creative features.
+        skus: Counts of the training log.
+        training: Whether rows are part of that log, so that each row's own label must be taken out of its history.
+    """
+
+    def __init__(self, catalogue: Catalogue, skus: SkuTable, *, training: bool) -> None:
+        self.catalogue, self.skus, self.training = catalogue, skus, training
+
+    def __call__(self, table: pa.Table) -> RankingBatch:
+        """Collate n rows.
+
+        Raises:
+            DataError: If the rows lack `sku_id` or `candidates`.
+        """
+        batch = impressions_to_batch(table)
+        if "sku_id" not in batch.ids:
+            raise DataError("column 'sku_id' is missing from the impressions", "read it with the other columns")
+        creatives, index = np.unique(batch.candidates.values.numpy(), return_inverse=True)
+        return RankingBatch(
+            batch,
+            creative_features(self.catalogue, self.skus, creatives),
+            torch.from_numpy(index.reshape(-1)),
+            torch.from_numpy(self._history(batch)),
+        )
+
+    def _history(self, batch: ImpressionBatch) -> np.ndarray:
+        skus = batch.ids["sku_id"].numpy()
+        if not self.training:
+            return self.skus.historical_ctr(skus)
+        _, impressions, clicks = own_counts(batch)
+        lists = batch.candidates.segments().numpy()
+        return self.skus.historical_ctr(skus, np.bincount(lists, impressions, skus.size), np.bincount(lists, clicks, skus.size))
+
+
+def creative_features(catalogue: Catalogue, skus: SkuTable, creatives: np.ndarray) -> CreativeFeatures:
+    """Features of hashed creative ids, int64 `[U]`; an id that the catalogue lacks is all null."""
+    rows = catalogue.lookup(creatives)
+    known = rows >= 0
+    impressions, clicks = skus.creative_counts(creatives)
+    content = np.zeros((rows.size, catalogue.content_dim), dtype=np.float32)
+    content[known] = catalogue.content[rows[known]]
+    return CreativeFeatures(
+        ids=torch.from_numpy(creatives),
+        elements=_tensors(catalogue.elements.take(rows)),
+        ngrams=_tensors(catalogue.ngrams.take(rows)),
+        content=torch.from_numpy(content),
+        impressions=torch.from_numpy(impressions),
+        clicks=torch.from_numpy(clicks),
+    )
+
+
+def _tensors(lists: RaggedArray) -> Ragged:
+    return Ragged(torch.from_numpy(np.ascontiguousarray(lists.values)), torch.from_numpy(lists.offsets))
