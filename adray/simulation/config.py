@@ -20,15 +20,15 @@ class EffectsConfig(Config):
     """How much SKUs differ in appeal, whoever looks and whatever the creative."""
     affinity: Deviation = 0.5
     """How much a user's liking of a SKU (category taste, price) varies."""
-    creative: Deviation = 0.5
+    creative: Deviation = 0.55
     """Main effect of a creative through its elements: the same for all users."""
     creative_noise: Deviation = 0.1
     """Main effect of a creative that its elements do not explain."""
-    interaction: Deviation = 0.8
+    interaction: Deviation = 0.7
     """The dial of personalisation: user taste times creative elements. 0 makes one creative per SKU best for everyone."""
     taste_dims: int = Field(default=3, ge=1, le=64)
     """Dimensions of the latent taste and element vectors."""
-    visible_share: Share = 0.7
+    visible_share: Share = 0.75
     """Share of the variance of tastes that age, city and gender explain; the rest shows in behaviour only."""
 
 

@@ -133,19 +133,18 @@ def simulate_log(config: WorldConfig, model: ClickModel, traffic: Traffic, rng: 
     examination = np.array(config.examination)[traffic.position]
     uniform = model.creatives.offsets[traffic.skus] + np.floor(pick * model.creatives.offered(WARM)[traffic.skus]).astype(np.int64)
     intercept = calibrate(context + model.creative_logit(traffic.users, uniform), examination, config.base_ctr)
-    best: Log | None = None
+    best = log = _run_blocks(config, model, traffic, context, (explore, pick, look), intercept)
     low, high = -np.inf, np.inf
     for _ in range(_CALIBRATION_ROUNDS):
-        log = _run_blocks(config, model, traffic, context, (explore, pick, look), intercept)
-        if best is None or abs(_ctr_error(log, config)) < abs(_ctr_error(best, config)):
-            best = log
         if abs(_ctr_error(best, config)) < _CALIBRATION_TOLERANCE:
             break
         low, high = (intercept, high) if _ctr_error(log, config) < 0.0 else (low, intercept)
         intercept = calibrate(context + model.creative_logit(traffic.users, log.creative), examination, config.base_ctr)
         if not low < intercept < high:
             intercept = (low + high) / 2.0
-    assert best is not None
+        log = _run_blocks(config, model, traffic, context, (explore, pick, look), intercept)
+        if abs(_ctr_error(log, config)) < abs(_ctr_error(best, config)):
+            best = log
     return best
 
 

@@ -13,10 +13,11 @@ import numpy as np
 
 from adray.files import replacing_folder, sha256, write_json
 from adray.simulation.behaviour import Behaviour
-from adray.simulation.catalogue import LATE, UNLOGGED, Creatives, Products, draw_creatives, draw_products
+from adray.simulation.catalogue import LATE, UNLOGGED, draw_creatives, draw_products
 from adray.simulation.clicks import ClickModel, draw_click_model
 from adray.simulation.config import WorldConfig, check_truth_size
 from adray.simulation.log import Log, Traffic, draw_requests, draw_traffic, simulate_log
+from adray.simulation.pictures import render_world
 from adray.simulation.population import draw_users
 from adray.simulation.tables import ImpressionTables, creatives_table, products_table, write_parquet
 from adray.simulation.truth import PolicyValues, policy_values, write_truth
@@ -59,8 +60,11 @@ def simulate_world(config: WorldConfig, seed: int, folder: Path, on_stage: Calla
             _write_decisions(config, partial, model, log, requests)
         with watch("write truth"):
             mean_probability = write_truth(partial / "truth.parquet", model, truth_users, log.intercept)
+        with watch("images"):
+            pictures = render_world(config, model.products, model.creatives) if config.images else (None, None)
         with watch("write catalogue"):
-            _write_catalogue(config, partial, model.products, model.creatives)
+            write_parquet(partial / "products.parquet", [products_table(model.products, pictures[0])])
+            write_parquet(partial / "creatives.parquet", [creatives_table(config, model.products, model.creatives, pictures[1])])
         with watch("summarise"):
             values = policy_values(model, log, requests, mean_probability)
             summary = _summary(config, seed, partial, model, log, values)
@@ -94,9 +98,14 @@ def _write_decisions(config: WorldConfig, folder: Path, model: ClickModel, log: 
     write_parquet(folder / "requests.parquet", [tables.request_table(requests, log.request_policy)])
 
 
-def _write_catalogue(config: WorldConfig, folder: Path, products: Products, creatives: Creatives) -> None:
-    write_parquet(folder / "products.parquet", [products_table(products, None)])
-    write_parquet(folder / "creatives.parquet", [creatives_table(config, products, creatives, None)])
+def calibration(log: Log, bins: int = 20) -> list[dict[str, float]]:
+    """Mean true probability and click rate of the log's rows, in equal bins by true probability."""
+    parts = np.array_split(np.argsort(log.probability, kind="stable"), bins)
+    return [
+        {"expected": float(log.probability[rows].mean()), "observed": float(log.clicked[rows].mean()), "rows": len(rows)}
+        for rows in parts
+        if len(rows)
+    ]
 
 
 def _summary(config: WorldConfig, seed: int, folder: Path, model: ClickModel, log: Log, values: PolicyValues) -> dict[str, Any]:
@@ -124,6 +133,7 @@ def _summary(config: WorldConfig, seed: int, folder: Path, model: ClickModel, lo
         "mean_ctr": float(log.clicked.mean()),
         "expected_ctr": float(log.probability.mean()),
         "intercept": log.intercept,
+        "calibration": calibration(log),
         "policy_values": asdict(values),
         "oracle_uplift": values.oracle / values.logging - 1.0,
         "uplift_share": {name: values.uplift_share(value) for name, value in asdict(values).items()},
