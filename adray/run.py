@@ -19,6 +19,7 @@ from adray.files import write_json, write_text
 
 CONFIG_FILE = "config.yaml"
 REPORT_FILE = "report.json"
+REPORTS_FOLDER = "reports"
 _REPORTED_PACKAGES = ("adray", "ray", "torch", "deepspeed", "pyarrow", "numpy")
 
 
@@ -133,7 +134,7 @@ class Run:
     def finish(self, verb: str) -> dict[str, Any]:
         """Write `report.json` (the last verb's) and `reports/<verb>.json` (kept per verb); return the report."""
         report = self.report(verb)
-        write_json(self.folder / "reports" / f"{verb}.json", report)
+        write_json(self.folder / REPORTS_FOLDER / f"{verb}.json", report)
         write_json(self.folder / REPORT_FILE, report)
         return report
 

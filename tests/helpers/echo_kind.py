@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from pydantic import Field
 
@@ -21,7 +23,7 @@ class InnerConfig(Config):
 class EchoConfig(RunConfig):
     inner: InnerConfig = InnerConfig()
     fail: str = ""
-    """`check`, `user`, `bug` or `seed N`: where to fail."""
+    """`check`, `user`, `bug`, `die` or `seed N`: where to fail."""
     slope: float = 10.0
     world: str = ""
     steps: int = Field(default=1, ge=1)
@@ -36,15 +38,28 @@ def checks(config: EchoConfig, verb: str) -> Iterator[Check]:
     yield Check("room", "looked", DataError("table x is missing", "make it") if failing else None)
 
 
+def simulate(config: EchoConfig, run: Run) -> None:
+    folder = run.folder / "tables"
+    folder.mkdir()
+    (folder / "bonus").write_text(str(100 * config.seed))
+    (folder / "other").write_text("")
+    run.tables += [str(folder / "bonus"), str(folder / "other")]
+
+
 def train(config: EchoConfig, run: Run) -> None:
     print("noise on stdout")
     print("noise on stderr", file=sys.stderr)
     (run.folder / "starts").open("a").write("x")
     if config.fail == "user" or config.fail == f"seed {config.seed}":
         raise TrainingError("loss is nan at step 3", "lower the learning rate")
+    if config.fail == "die":
+        os._exit(9)
     if config.fail == "bug":
         raise ZeroDivisionError("a bug\nof two lines")
+    bonus = float((Path(config.world) / "bonus").read_text()) if config.world else 0.0
     with run.stage("train"):
         # Seeds differ by far more than variants: only the paired view sees the variant's effect.
-        run.log({"echo/value": config.slope * config.seed + config.inner.effect, "echo/steps": config.steps})
+        run.log(
+            {"echo/value": config.slope * config.seed + config.inner.effect + bonus, "echo/steps": config.steps, "echo/pid": os.getpid()}
+        )
     run.artifacts.append(str(run.folder / "export"))

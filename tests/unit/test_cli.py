@@ -84,9 +84,9 @@ def test_launch_script_shows_the_verbs_and_says_what_is_wrong():
     done = subprocess.run([sys.executable, "launch.py", "--help"], capture_output=True, text=True, cwd=ROOT, env=env)
     assert done.returncode == 0
     assert all(verb in done.stdout for verb in VERBS)
-    done = subprocess.run([sys.executable, "launch.py", "train", "configs/absent.yaml"], capture_output=True, text=True, cwd=ROOT, env=env)
+    done = subprocess.run([sys.executable, "launch.py", "train", "absent/a.yaml"], capture_output=True, text=True, cwd=ROOT, env=env)
     assert done.returncode == ConfigError.exit_code
-    assert done.stderr == "error: config file configs/absent.yaml does not exist; check the path\n"
+    assert done.stderr == "error: config file absent/a.yaml does not exist; check the path\n"
     assert done.stdout == ""
 
 
@@ -175,7 +175,7 @@ def test_check_of_a_wrong_config_is_a_failing_row(echo, capfd):
 @pytest.mark.parametrize(
     ("verb", "fields", "text"),
     [
-        ("serve", {}, "kind 'echo' cannot serve; verbs of this kind: train"),
+        ("serve", {}, "kind 'echo' cannot serve; verbs of this kind: simulate, train"),
         ("train", {"kind": "ecko"}, "kind 'ecko' is unknown; did you mean 'echo'?"),
         ("train", {"kind": "ranking"}, "kind 'ranking' is unknown; did you mean 'ranker'?"),
         ("train", {"kind": "zzz"}, "kind 'zzz' is unknown; known: world, ranker, serve, study, demo, echo"),

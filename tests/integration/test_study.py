@@ -1,0 +1,99 @@
+"""Studies with real processes: known figures come out, finished runs are read, one failure does not stop the others."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pandas as pd
+import pytest
+import yaml
+
+from adray import kinds
+from adray.errors import TrainingError
+from adray.kinds import KINDS, Kind
+
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("ray_cluster")]
+
+
+@pytest.fixture
+def run_study(monkeypatch, tmp_path):
+    monkeypatch.setitem(KINDS, "echo", Kind("tests.helpers.echo_kind", "train"))
+    monkeypatch.setitem(KINDS, "echo-world", Kind("tests.helpers.echo_kind", "simulate"))
+
+    def execute(**values: object):
+        base = {
+            "kind": "study",
+            "name": "s",
+            "runs_dir": str(tmp_path),
+            "run": {"kind": "echo"},
+            "variants": {"plain": {}, "better": {"inner.effect": 0.5}},
+            "seeds": [1, 2],
+            "metrics": ["echo/value"],
+            "reference": "plain",
+            "parallel": 2,
+        }
+        job = kinds.make_job({**base, **values}, "s.yaml")
+        return kinds.perform(job, "study")
+
+    return execute
+
+
+def starts(folder, name):
+    return len((folder / "runs" / name / "starts").read_text())
+
+
+def test_worlds_are_shared_and_differences_are_exact(run_study):
+    run, report = run_study(world={"config": {"kind": "echo-world"}, "field": "world"}, metrics=["echo/value", "echo/pid"])
+    metrics = report["metrics"]
+    # value = 10 seed + effect + 100 seed of the world
+    assert metrics["study/plain/echo/value"] == pytest.approx((110 + 220) / 2)
+    assert metrics["study/better/echo/value/difference"] == 0.5
+    assert metrics["study/better/echo/value/wins"] == 2
+    frame = pd.read_parquet(run.folder / "study.parquet").query("metric == 'echo/value'").set_index("variant")
+    assert frame.loc["better", "difference_low"] == frame.loc["better", "difference_high"] == 0.5
+    cells = pd.read_csv(run.folder / "cells.csv")
+    assert cells.query("metric == 'echo/pid'")["value"].nunique() == 4
+    html = (run.folder / "report.html").read_text()
+    assert html.count("data:image/png;base64,") == 2
+    assert "2 of 2" in html
+    saved = yaml.safe_load((run.folder / "runs" / "better-seed2" / "config.yaml").read_text())
+    assert saved["world"] == str(run.folder / "worlds" / "seed2" / "tables")
+    assert json.loads((run.folder / "runs" / "better-seed2" / "report.json").read_text())["metrics"]["echo/value"] == 220.5
+
+
+def test_a_failing_run_is_named_and_the_others_finish(run_study, tmp_path):
+    with pytest.raises(TrainingError) as caught:
+        run_study(variants={"plain": {}, "better": {"fail": "seed 2"}, "dead": {"fail": "die"}, "buggy": {"fail": "bug"}})
+    text = str(caught.value)
+    assert "5 of 8 runs failed" in text
+    assert "better seed 2: loss is nan at step 3; lower the learning rate" in text
+    assert "dead seed 1: its process died" in text
+    log = re.search(r"buggy seed 1: unexpected ZeroDivisionError: a bug of two lines \(traceback: (\S+)\)", text)
+    assert log is not None
+    with open(log.group(1)) as file:
+        assert "ZeroDivisionError" in file.read()
+    frame = pd.read_parquet(tmp_path / "s" / "study.parquet").set_index("variant")
+    assert frame["seeds"].to_dict() == {"plain": 2, "better": 1, "dead": 0, "buggy": 0}
+
+
+def test_resume_runs_only_what_is_missing_or_changed(run_study, tmp_path):
+    folder = tmp_path / "s"
+    with pytest.raises(TrainingError, match="1 of 4 runs failed"):
+        run_study(run={"kind": "echo", "fail": "seed 2"}, variants={"plain": {"fail": ""}, "better": {}})
+    assert [starts(folder, n) for n in ("plain-seed1", "plain-seed2", "better-seed1", "better-seed2")] == [1, 1, 1, 1]
+    _, report = run_study(variants={"plain": {}, "better": {"inner.effect": 0.5}}, resume=True)
+    # Plain runs have not changed; a changed run is made anew in an emptied folder.
+    assert [starts(folder, n) for n in ("plain-seed1", "plain-seed2", "better-seed1", "better-seed2")] == [1, 1, 1, 1]
+    assert report["metrics"]["study/better/echo/value"] == 15.5
+    with pytest.raises(TrainingError, match="1 of 4"):
+        run_study(variants={"plain": {}, "better": {"inner.effect": 0.5, "fail": "seed 1"}}, resume=True)
+    with pytest.raises(TrainingError, match="1 of 4"):
+        run_study(variants={"plain": {}, "better": {"inner.effect": 0.5, "fail": "seed 1"}}, resume=True)
+    # The failed run was begun with the same config, so it is resumed; the finished ones are left alone.
+    assert [starts(folder, n) for n in ("plain-seed1", "better-seed1", "better-seed2")] == [1, 2, 1]
+
+
+def test_a_metric_that_no_run_reports_is_named(run_study):
+    with pytest.raises(TrainingError, match="report has no 'echo/vale'; it has: echo/pid, echo/steps, echo/value"):
+        run_study(metrics=["echo/vale"], seeds=[1], variants={"a": {}}, reference=None)

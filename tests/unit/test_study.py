@@ -1,0 +1,83 @@
+"""A study's config: what is refused, and what its checks look at, before anything runs."""
+
+from __future__ import annotations
+
+import pytest
+
+from adray import study
+from adray.checks import raise_first
+from adray.config import validate
+from adray.errors import ConfigError, DataError
+from adray.kinds import KINDS, Kind
+from adray.study import StudyConfig
+
+
+@pytest.fixture
+def make(monkeypatch, tmp_path):
+    monkeypatch.setitem(KINDS, "echo", Kind("tests.helpers.echo_kind", "train"))
+    monkeypatch.setitem(KINDS, "echo-world", Kind("tests.helpers.echo_kind", "simulate"))
+
+    def build(**values: object) -> StudyConfig:
+        base = {
+            "kind": "study",
+            "name": "s",
+            "runs_dir": str(tmp_path),
+            "run": {"kind": "echo", "steps": 3},
+            "variants": {"a": {}, "b": {"inner.effect": 1}},
+            "seeds": [0, 1],
+            "metrics": ["echo/value"],
+        }
+        return validate(StudyConfig, {**base, **values}, "s.yaml")
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"reference": "c"}, "reference is 'c'; it must be one of the variants: a, b"),
+        ({"seeds": [1, 1]}, "each seed must be named once"),
+        ({"lower_is_better": ["x"]}, "lower_is_better names 'x'"),
+        ({"seeds": []}, "field 'seeds'"),
+        ({"variants": {}}, "field 'variants'"),
+        ({"confidence": 95}, "field 'confidence' is 95"),
+    ],
+)
+def test_wrong_fields(make, values, text):
+    with pytest.raises(ConfigError, match=text):
+        make(**values)
+
+
+def test_every_variant_is_validated_before_anything_runs(make):
+    config = make(variants={"a": {}, "b": {"inner.efect": 1}})
+    with pytest.raises(ConfigError, match=r"variant 'b': unknown field 'inner.efect'; did you mean 'effect'\?"):
+        raise_first(study.checks(config, "study"))
+
+
+def test_the_base_runs_own_checks_are_made(make):
+    with pytest.raises(DataError, match="table x is missing"):
+        raise_first(study.checks(make(run={"kind": "echo", "fail": "check"}), "study"))
+
+
+def test_with_a_world_its_checks_are_made_instead(make):
+    config = make(run={"kind": "echo", "fail": "check"}, world={"config": {"kind": "echo-world"}, "field": "world"})
+    names = [check.name for check in raise_first(study.checks(config, "study"))]
+    assert names[:2] == ["variants", "parallel"]
+    with pytest.raises(ConfigError, match="unknown field 'wrld'; did you mean 'world'"):
+        raise_first(study.checks(make(world={"config": {"kind": "echo-world"}, "field": "wrld"}), "study"))
+
+
+def test_the_base_run_may_be_a_file(make, tmp_path):
+    path = tmp_path / "base.yaml"
+    path.write_text("kind: echo\nsteps: 3\n")
+    assert raise_first(study.checks(make(run=str(path)), "study"))
+    with pytest.raises(ConfigError, match="absent.yaml does not exist"):
+        raise_first(study.checks(make(run="absent.yaml"), "study"))
+
+
+def test_parallel_fills_the_machine(make, monkeypatch):
+    monkeypatch.setattr(study, "usable_cpus", lambda: 8)
+    assert make().at_a_time() == 8
+    assert make(cpus_per_run=3).at_a_time() == 2
+    assert make(cpus_per_run=9).at_a_time() == 1
+    assert make(parallel=3).at_a_time() == 3
