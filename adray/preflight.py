@@ -105,7 +105,13 @@ def _storage(config: RunConfig) -> Iterator[Check]:
         error = ConfigError(f"field 'runs_dir' is {config.runs_dir!r}, not a local path", "mount the storage and give the mount's path")
         yield Check(name, config.runs_dir, error)
         return
-    parent = nearest_folder(run_folder(config))
+    folder = run_folder(config)
+    parent = nearest_folder(folder)
+    in_the_way = next((p for p in (folder, *folder.parents) if p.is_file()), None)
+    if in_the_way is not None:
+        error = ConfigError(f"field 'runs_dir': {in_the_way} is a file", "choose another folder with --set runs_dir=...")
+        yield Check(name, str(in_the_way), error)
+        return
     try:
         with tempfile.TemporaryFile(dir=parent):
             pass
