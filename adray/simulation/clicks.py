@@ -71,9 +71,7 @@ class ClickModel:
         return np.asarray(expit(logit, out=logit))
 
 
-def draw_click_model(
-    config: WorldConfig, users: Users, products: Products, creatives: Creatives, rng: np.random.Generator
-) -> ClickModel:
+def draw_click_model(config: WorldConfig, users: Users, products: Products, creatives: Creatives, rng: np.random.Generator) -> ClickModel:
     """Draw the effects of SKUs, elements and creatives."""
     effects = config.effects
     main = np.zeros(len(creatives))

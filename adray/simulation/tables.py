@@ -6,7 +6,7 @@ encoded twice and readers get plain strings.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,13 +39,32 @@ def write_parquet(path: Path, tables: Iterable[pa.Table], row_group: int = ROW_G
     writer, rows = None, 0
     try:
         for table in tables:
-            writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd", store_schema=False)
+            writer = writer or _open_writer(path, table.schema)
             writer.write_table(table, row_group_size=row_group)
             rows += len(table)
     finally:
         if writer is not None:
             writer.close()
     return rows
+
+
+def _open_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    # Dictionaries only where the data come as such: trying them on random numbers, and statistics of list
+    # items, took half of the writing time.
+    coded_columns = [path for field in schema for path in _coded_leaves(field.name, field.type)]
+    plain = [field.name for field in schema if not pa.types.is_nested(field.type)]
+    return pq.ParquetWriter(path, schema, compression="zstd", store_schema=False, use_dictionary=coded_columns, write_statistics=plain)
+
+
+def _coded_leaves(path: str, kind: pa.DataType) -> Iterator[str]:
+    """Parquet paths of the dictionary-coded leaves below a column."""
+    if pa.types.is_dictionary(kind):
+        yield path
+    elif pa.types.is_list(kind):
+        yield from _coded_leaves(f"{path}.list.element", kind.value_type)
+    elif pa.types.is_struct(kind):
+        for field in kind:
+            yield from _coded_leaves(f"{path}.{field.name}", field.type)
 
 
 def products_table(products: Products, cutouts: Sequence[bytes] | None) -> pa.Table:

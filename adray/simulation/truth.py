@@ -63,18 +63,19 @@ def _truth_tables(model: ClickModel, users: np.ndarray, weight: np.ndarray, inte
     creatives, skus = model.creatives, len(model.products)
     user_ids, sku_ids, creative_ids = (pa.array(part.ids()) for part in (model.users, model.products, creatives))
     step = max(1, _CHUNK_VALUES // len(creatives))
+    rows, values = np.tile(np.arange(skus, dtype=np.int32), step), np.tile(np.arange(len(creatives), dtype=np.int32), step)
     for start in range(0, len(users), step):
         chunk = users[start : start + step]
         probability = model.cross(chunk, intercept)
-        mean += (probability * weight[start : start + step, None]).sum(axis=0)
+        mean += np.einsum("u,uc->c", weight[start : start + step], probability)
         ends = creatives.offsets[1:] + np.arange(len(chunk))[:, None] * len(creatives)
         offsets = np.concatenate([[0], ends.reshape(-1)])
-        flat = pa.array(probability.reshape(-1), pa.float32())
+        flat = pa.array(probability.reshape(-1).astype(np.float32))
         yield pa.table(
             {
                 "user_id": coded(np.repeat(chunk, skus), user_ids),
-                "sku_id": coded(np.tile(np.arange(skus), len(chunk)), sku_ids),
-                "creative_ids": coded_lists(Lists(np.tile(np.arange(len(creatives)), len(chunk)), offsets), creative_ids),
+                "sku_id": coded(rows[: skus * len(chunk)], sku_ids),
+                "creative_ids": coded_lists(Lists(values[: offsets[-1]], offsets), creative_ids),
                 "click_probability": pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), flat),
             }
         )

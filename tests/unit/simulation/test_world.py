@@ -1,10 +1,18 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
+from adray.data.schema import IMAGE
+from adray.errors import ConfigError
 from adray.simulation.config import WorldConfig
 from adray.simulation.world import simulate_world
 
@@ -45,3 +53,57 @@ def test_expected_ctr_of_the_log_is_the_configured_one(tmp_path: Path, base_ctr:
     assert summary["expected_ctr"] == pytest.approx(base_ctr, rel=0.02)
     deviation = (base_ctr * (1 - base_ctr) / config.impressions) ** 0.5
     assert abs(summary["mean_ctr"] - base_ctr) < 4 * deviation + 0.02 * base_ctr
+
+
+def test_images_do_not_change_anything_else(tmp_path: Path) -> None:
+    simulate_world(SMALL, 1, tmp_path / "plain")
+    simulate_world(SMALL.model_copy(update={"images": True}), 1, tmp_path / "images")
+    plain, images = file_hashes(tmp_path / "plain"), file_hashes(tmp_path / "images")
+    changed = {name for name in plain if plain[name] != images[name]}
+    assert changed == {"products.parquet", "creatives.parquet", "world.json"}
+
+
+def test_number_of_requests_does_not_change_the_log(tmp_path: Path) -> None:
+    first = simulate_world(SMALL, 1, tmp_path / "a")["files"]
+    second = simulate_world(SMALL.model_copy(update={"requests": 50}), 1, tmp_path / "b")["files"]
+    assert {name for name in first if first[name] != second[name]} == {"requests.parquet"}
+
+
+def test_bytes_do_not_depend_on_processes_or_threads(tmp_path: Path) -> None:
+    config = SMALL.model_copy(update={"images": True, "skus": 36, "creatives_per_sku": (2, 4)})
+    expected = simulate_world(config, 1, tmp_path / "one")["files"]
+    code = (
+        "import sys, pathlib, pyarrow\n"
+        "from adray.simulation.config import WorldConfig\n"
+        "from adray.simulation.world import simulate_world\n"
+        "if __name__ == '__main__':\n"
+        "    pyarrow.set_cpu_count(4)\n"
+        "    config = WorldConfig.model_validate_json(sys.argv[1])\n"
+        "    simulate_world(config, 1, pathlib.Path(sys.argv[2]))\n"
+    )
+    script = tmp_path / "simulate.py"
+    script.write_text(code)
+    parallel = config.model_copy(update={"image_workers": 2}).model_dump_json()
+    threads = {"OMP_NUM_THREADS": "4", "OPENBLAS_NUM_THREADS": "4", "PYTHONPATH": str(Path(__file__).parents[3])}
+    subprocess.run([sys.executable, str(script), parallel, str(tmp_path / "many")], check=True, env={**os.environ, **threads})
+    found = file_hashes(tmp_path / "many")
+    assert {name: found[name] for name in expected} == expected
+
+
+def test_pictures_are_in_the_tables(tmp_path: Path) -> None:
+    simulate_world(SMALL.model_copy(update={"images": True, "image_size": 64, "image_format": "webp"}), 1, tmp_path / "w")
+    for file, column, form, mode in (("products.parquet", "cutout", "PNG", "RGBA"), ("creatives.parquet", "image", "WEBP", "RGB")):
+        table = pq.read_table(tmp_path / "w" / file)
+        assert table.schema.field(column).type == IMAGE
+        for value in table.column(column).to_pylist():
+            with Image.open(io.BytesIO(value["bytes"])) as picture:
+                assert (picture.format, picture.mode, picture.size) == (form, mode, (64, 64))
+
+
+def test_a_failure_leaves_the_old_world_in_place(tmp_path: Path) -> None:
+    before = simulate_world(SMALL, 1, tmp_path / "w")["files"]
+    with pytest.raises(ConfigError, match="truth_limit"):
+        simulate_world(SMALL.model_copy(update={"truth_limit": 10.0}), 2, tmp_path / "w")
+    after = file_hashes(tmp_path / "w")
+    assert {name: after[name] for name in before} == before
+    assert [p.name for p in tmp_path.iterdir()] == ["w"]
