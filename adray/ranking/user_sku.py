@@ -97,7 +97,7 @@ class BehaviourSequence(nn.Module):
         target = column(rows.ids, self.config.target, "id", rows)
         hashes, there = pad_latest(history, self.config.max_length)
         hashes = torch.cat([hashes, target.unsqueeze(1)], dim=1)
-        mask = torch.cat([there, torch.ones_like(there[:, :1])], dim=1)[:, None, None, :]
+        mask = torch.cat([there, there.new_ones(len(there), 1)], dim=1)[:, None, None, :]
         place = torch.arange(hashes.shape[1] - 1, -1, -1, device=hashes.device)
         tokens = tables.embed_ids(self.config.target, hashes) + self.place[place]
         # Only the target's output is used, so the last block asks for nothing else.
