@@ -44,6 +44,10 @@ class TrainModule(nn.Module):
         """Metrics on held-out batches; called in eval mode without gradients, on rank 0 with all batches."""
         return {}
 
+    def pictures(self) -> dict[str, Any]:
+        """Pictures to log after an evaluation: name -> NumPy uint8 `[height, width, 3]`, RGB."""
+        return {}
+
     @abstractmethod
     def export(self, folder: Path) -> None:
         """Write the artifact(s) into `folder`."""
