@@ -46,10 +46,15 @@ def print_report(run: Run, report: dict[str, Any]) -> None:
 
 def print_checks(name: str, checks: Iterable[Check]) -> None:
     """Print every check of a run on stdout: what was looked at, what was found, and the cure of what is wrong."""
-    table = Table("check", "found", "", title=f"pre-flight of {name}", title_justify="left", title_style="bold")
+    table = Table(title=f"pre-flight of {name}", title_justify="left", title_style="bold")
+    table.add_column("")
+    table.add_column("check", no_wrap=True)
+    table.add_column("found, or what to do", overflow="fold")
     for check in checks:
-        verdict = "[green]ok[/]" if check.error is None else f"[bold red]{escape(str(check.error))}[/]"
-        table.add_row(check.name, escape(check.detail), verdict)
+        if check.error is None:
+            table.add_row("[green]ok[/]", check.name, escape(check.detail))
+        else:
+            table.add_row("[bold red]wrong[/]", check.name, f"[red]{escape(str(check.error))}[/]")
     Console().print(table)
 
 
