@@ -48,6 +48,8 @@ class DataConfig(Config):
     """Rows in the shuffle buffer, over all lanes; 0 keeps the file order."""
     reader: Literal["inline", "ray"] = "inline"
     """Who reads training rows: a thread of each worker, or Ray Data tasks that can run on CPU nodes."""
+    reader_labels: dict[str, str] = Field(default_factory=dict)
+    """Node labels that the `ray` reader's tasks need, e.g. those of CPU nodes."""
     row_group_rows: int = Field(default=8192, ge=1)
     """Rows in each row group that is written."""
 

@@ -34,7 +34,7 @@ class ParquetTable:
     Attributes:
         path: What the user called it.
         filesystem: Where its files are.
-        schema: The first file's Arrow schema.
+        schema: The columns of all files, each in a type that holds every file's values.
         groups: Row groups with at least one row, files sorted by path.
     """
 
@@ -68,7 +68,16 @@ def open_parquet(path: str) -> ParquetTable:
 
     with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
         footers = list(pool.map(footer, files))
-    return ParquetTable(path, filesystem, footers[0][0], tuple(group for _, groups in footers for group in groups))
+    return ParquetTable(
+        path, filesystem, _one_schema(path, [schema for schema, _ in footers]), tuple(group for _, groups in footers for group in groups)
+    )
+
+
+def _one_schema(path: str, schemas: list[pa.Schema]) -> pa.Schema:
+    try:
+        return pa.unify_schemas([schema.remove_metadata() for schema in schemas], promote_options="permissive")
+    except pa.ArrowException as error:
+        raise DataError(f"files of {path} disagree on their columns: {error}", "write them with one schema") from None
 
 
 def check_columns(table: ParquetTable, columns: Sequence[str] | None) -> None:

@@ -39,7 +39,7 @@ class RoundReader:
                     self._last[lane] = (group, rows)
                 pieces.append(rows.slice(first, stop - first))
         try:
-            return pa.concat_tables(pieces, promote_options="default").combine_chunks()
+            return pa.concat_tables(pieces, promote_options="permissive").combine_chunks()
         except pa.ArrowException as error:
             raise DataError(f"files of {self._table.path} disagree on their columns: {error}", "write them with one schema") from None
 
