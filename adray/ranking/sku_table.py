@@ -103,19 +103,17 @@ class SkuTable:
             DataError: If a file is missing or damaged.
         """
         folder = Path(folder)
-        try:
-            about = json.loads((folder / "sku_table.json").read_text())
-        except (OSError, ValueError) as error:
-            raise DataError(f"{folder / 'sku_table.json'} cannot be read: {error}", "prepare the tables again") from None
+        about = _read_json(folder / "sku_table.json")
         flat = {name: arrays.load(folder, name) for name in _FLAT}
         boundaries = {name: np.asarray(values, dtype=np.float32) for name, values in about["boundaries"].items()}
-        names, fields = arrays.load_ragged(folder, "names"), load_fields(folder, about["fields"])
+        names, fields = arrays.load_ragged(folder, "names"), load_fields(folder)
         return cls(folder, **flat, names=names, fields=fields, boundaries=boundaries, prior=about["prior"])
 
 
 def take_fields(fields: dict[str, np.ndarray | RaggedArray], rows: np.ndarray, skus: np.ndarray) -> FieldValues:
     """Rows of SKU feature columns as model input; row -1 is null, and `sku_id` is `skus` itself (int64 `[n]`)."""
-    ids, numbers, bags = {"sku_id": torch.from_numpy(skus)}, {}, {}
+    # A copy: the ids may be a read-only map, which no tensor may share.
+    ids, numbers, bags = {"sku_id": torch.from_numpy(np.array(skus))}, {}, {}
     for name, column in fields.items():
         if isinstance(column, RaggedArray):
             lists = column.take(rows)
@@ -127,20 +125,29 @@ def take_fields(fields: dict[str, np.ndarray | RaggedArray], rows: np.ndarray, s
     return FieldValues(rows.size, ids, numbers, bags)
 
 
-def save_fields(folder: Path, fields: dict[str, np.ndarray | RaggedArray]) -> dict[str, str]:
-    """Write SKU feature columns; returns what `load_fields` needs: column name -> `flat` or `ragged`."""
+def save_fields(folder: Path, fields: dict[str, np.ndarray | RaggedArray]) -> None:
+    """Write SKU feature columns and `fields.json`, which says which file is which column."""
+    # Numbered files: a column's name need not be a legal file name.
     for place, column in enumerate(fields.values()):
         arrays.save(folder, f"field{place}", column)
-    return {name: "ragged" if isinstance(column, RaggedArray) else "flat" for name, column in fields.items()}
+    layout = {name: "ragged" if isinstance(column, RaggedArray) else "flat" for name, column in fields.items()}
+    (folder / "fields.json").write_text(json.dumps(layout))
 
 
-def load_fields(folder: Path, layout: dict[str, str]) -> dict[str, np.ndarray | RaggedArray]:
+def load_fields(folder: Path) -> dict[str, np.ndarray | RaggedArray]:
     """Map SKU feature columns written by `save_fields`."""
     fields: dict[str, np.ndarray | RaggedArray] = {}
-    for place, (name, form) in enumerate(layout.items()):
+    for place, (name, form) in enumerate(_read_json(folder / "fields.json").items()):
         read = arrays.load_ragged if form == "ragged" else arrays.load
         fields[name] = read(folder, f"field{place}")
     return fields
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}", "prepare the tables again") from None
 
 
 def build_sku_table(impressions: str, folder: str | Path, config: RankerModelConfig) -> SkuTable:
@@ -176,11 +183,8 @@ def build_sku_table(impressions: str, folder: str | Path, config: RankerModelCon
         for name, array in zip(_FLAT, (*counts.result(), *creatives.result()), strict=True):
             arrays.save(partial, name, array)
         arrays.save(partial, "names", names.result().get("names", RaggedArray(np.empty(0, np.uint8), np.zeros(1, np.int64))))
-        about = {
-            "fields": save_fields(partial, seen.result()),
-            "boundaries": {name: found.tolist() for name, found in boundaries.items()},
-            "prior": config.history_prior,
-        }
+        save_fields(partial, seen.result())
+        about = {"boundaries": {name: found.tolist() for name, found in boundaries.items()}, "prior": config.history_prior}
         (partial / "sku_table.json").write_text(json.dumps(about))
     return SkuTable.load(folder)
 
