@@ -46,4 +46,4 @@ def _recompute(block: nn.Module) -> None:
             return forward(*args, **kwargs)
         return checkpoint(forward, *args, use_reentrant=False, **kwargs)
 
-    block.forward = run  # type: ignore[method-assign]
+    block.forward = run

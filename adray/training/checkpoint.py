@@ -87,7 +87,9 @@ def _open(path: Path) -> Checkpoint | None:
     except (OSError, ValueError):
         return None
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT or metadata.get("version") != FORMAT_VERSION:
-        raise TrainingError(f"checkpoint {path} was not written by this trainer (format {FORMAT} {FORMAT_VERSION})", "remove it from the run's folder")
+        raise TrainingError(
+            f"checkpoint {path} was not written by this trainer (format {FORMAT} {FORMAT_VERSION})", "remove it from the run's folder"
+        )
     return Checkpoint(path, metadata) if metadata["files"] == _file_sizes(path) else None
 
 
@@ -155,7 +157,9 @@ class CheckpointStore:
         details = {"step": step, "world_size": self._world.size, **metadata}
         if self._in_background:
             problems: list[str] = []
-            thread = threading.Thread(target=self._write_and_commit, args=(partial, files, details, problems), daemon=True, name="checkpoint")
+            thread = threading.Thread(
+                target=self._write_and_commit, args=(partial, files, details, problems), daemon=True, name="checkpoint"
+            )
             self._pending = (step, thread, problems)
             thread.start()
             return
@@ -194,7 +198,9 @@ class CheckpointStore:
             return
         good = [c.step for c in list_checkpoints(self._folder)]
         last = f"the checkpoint of step {good[-1]} is still good: resume from it" if good else "there is no earlier checkpoint"
-        raise TrainingError(f"checkpoint of step {step} in {self._folder} could not be written: {problem}", f"free space or mend the storage; {last}")
+        raise TrainingError(
+            f"checkpoint of step {step} in {self._folder} could not be written: {problem}", f"free space or mend the storage; {last}"
+        )
 
     def _write_and_commit(self, partial: Path, files: _RankFiles, details: Mapping[str, Any], problems: list[str]) -> None:
         """Body of the background thread."""
@@ -296,7 +302,7 @@ class _RankFiles:
             else:
                 with path.open("wb") as stream:
                     torch.save(state, stream)
-        except Exception as error:  # noqa: BLE001 - torch and safetensors wrap a full disk in errors of their own
+        except Exception as error:  # torch and safetensors wrap a full disk in errors of their own
             self.problem = " ".join(f"{path.name}: {error}".split())
 
 
@@ -304,7 +310,7 @@ def _copied(value: Any) -> Any:
     """Tensors copied to the CPU, containers rebuilt. A view becomes a tensor of its own: saving it would save its whole storage."""
     if isinstance(value, Tensor):
         return value.detach().to("cpu", copy=True)
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         # DeepSpeed tells OrderedDict from dict when it loads.
         return type(value)((k, _copied(v)) for k, v in value.items())
     if type(value) in (list, tuple):

@@ -74,7 +74,9 @@ def import_deepspeed(gpus: bool) -> Any:
 
     if (get_accelerator().device_name() == "cpu") == gpus:
         wanted = "cuda" if gpus else "cpu"
-        raise TrainingError(f"DeepSpeed runs on {get_accelerator().device_name()} but the run wants {wanted}", f"export DS_ACCELERATOR={wanted}")
+        raise TrainingError(
+            f"DeepSpeed runs on {get_accelerator().device_name()} but the run wants {wanted}", f"export DS_ACCELERATOR={wanted}"
+        )
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     # It would compile a shared-memory all-reduce for inference at first use: minutes without a cache, an error
     # without a compiler, and never called in training.
@@ -141,7 +143,7 @@ class DeepSpeedEngine:
             engine.enable_backward_allreduce = False
         if self._autocast:
             # Inside the engine's call, which would switch off an autocast that surrounds it.
-            module.forward = _autocasting(module, config, world.device)  # type: ignore[method-assign]
+            module.forward = _autocasting(module, config, world.device)  # type: ignore[method-assign,assignment]
         # The converter that we use ourselves makes DeepSpeed's recovery script needless.
         engine._copy_recovery_script = lambda path: None
 
@@ -187,7 +189,7 @@ class DeepSpeedEngine:
             return None
         from deepspeed.utils import safe_get_full_fp32_param
 
-        whole = {} if self._world.rank == 0 else None
+        whole: dict[str, Tensor] | None = {} if self._world.rank == 0 else None
         for name, parameter in self.module.named_parameters():
             value = safe_get_full_fp32_param(parameter) if parameter.requires_grad else parameter.detach().float()
             if whole is not None:

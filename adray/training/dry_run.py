@@ -40,7 +40,9 @@ def dry_run(module: TrainModule, batch: Any, config: TrainingConfig, world: Worl
         size = len(batch)
         raise TrainingError(f"a micro-batch of {size} rows does not fit on {world.device}", "lower training.micro_batch_size") from None
     except Exception as error:
-        raise TrainingError(f"the module fails on its first batch: {type(error).__name__}: {error}", "see error.log for the trace") from error
+        raise TrainingError(
+            f"the module fails on its first batch: {type(error).__name__}: {error}", "see error.log for the trace"
+        ) from error
     finally:
         module.zero_grad(set_to_none=True)
         with torch.no_grad():
@@ -53,5 +55,8 @@ def _checked_loss(outputs: Any, rank: int) -> Tensor:
     if not isinstance(loss, Tensor) or loss.ndim != 0 or not loss.requires_grad:
         raise TrainingError("the module's forward must return a dict whose 'loss' is a scalar that depends on trainable weights")
     if not torch.isfinite(loss):
-        raise TrainingError(f"the loss is {float(loss)} on the very first batch, before any step, on rank {rank}", "look at that batch and the weights' start")
+        raise TrainingError(
+            f"the loss is {float(loss)} on the very first batch, before any step, on rank {rank}",
+            "look at that batch and the weights' start",
+        )
     return loss

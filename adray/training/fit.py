@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import threading
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from adray.errors import AdrayError, ConfigError, TrainingError
-from adray.files import write_text
 from adray.training.checkpoint import list_checkpoints
 from adray.training.config import TrainingConfig
 from adray.training.distributed import launched_by_torchrun
+from adray.training.error_log import ERROR_LOG, log_error
 from adray.training.loop import CHECKPOINTS, EXPORT, TrainJob, WorkerResult, train_worker
 from adray.training.module import TrainTask
 from adray.training.progress import progress_shown
-from adray.training.reporter import STOP_FILE, LocalReporter, TrainingInterrupted, stop_on_signals
+from adray.training.reporter import STOP_FILE, LocalReporter, TrainingStoppedError, stop_on_signals
 from adray.training.tracking import check_tracking
-
-ERROR_LOG = "error.log"
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,7 @@ def fit(
     Raises:
         ConfigError: If there are checkpoints and `resume` is false, or the config cannot work.
         ResourceError: If the workers do not fit on the cluster.
-        TrainingInterrupted: If SIGTERM or Ctrl-C stopped it; it can be resumed.
+        TrainingStoppedError: If SIGTERM or Ctrl-C stopped it; it can be resumed.
         TrainingError: If training failed; one line here, the whole trace in `error.log`.
     """
     folder = Path(run_folder).absolute()
@@ -81,19 +78,20 @@ def fit(
     check_tracking(config.tracking)
     if not resume and list_checkpoints(folder / CHECKPOINTS):
         raise ConfigError(f"run folder {folder} already holds checkpoints", "set resume=true, or choose another name")
-    (folder / STOP_FILE).unlink(missing_ok=True)
+    for stale in (STOP_FILE, ERROR_LOG):
+        (folder / stale).unlink(missing_ok=True)
     job = TrainJob(task, config, str(folder), run_name, seed, dict(record or {"training": config.model_dump(mode="json")}))
     try:
         result = _run(job, quiet)
     except AdrayError:
-        _log_error(folder)
+        log_error(folder)
         raise
     except Exception as error:
-        _log_error(folder)
+        log_error(folder)
         text = " ".join(str(error).split())[:300]
         raise TrainingError(f"{type(error).__name__}: {text}", f"the whole trace is in {folder / ERROR_LOG}") from error
     if result.stopped:
-        raise TrainingInterrupted(
+        raise TrainingStoppedError(
             f"training was stopped at step {result.steps}; its state is in {folder / CHECKPOINTS}", "go on with --set resume=true"
         )
     return TrainResult(result.metrics, folder / EXPORT, result.steps, result.epochs, result.world_size, result.seconds)
@@ -120,7 +118,7 @@ def _run_on_ray(job: TrainJob, stop: threading.Event, quiet: bool) -> WorkerResu
     def target() -> None:
         try:
             box.append(fit_on_ray(job))
-        except BaseException as error:  # noqa: BLE001 - handed to the main thread
+        except BaseException as error:  # handed to the main thread
             box.append(error)
 
     # Off the main thread: Ray would otherwise answer Ctrl-C by aborting, without a checkpoint.
@@ -135,7 +133,3 @@ def _run_on_ray(job: TrainJob, stop: threading.Event, quiet: bool) -> WorkerResu
     if isinstance(outcome, BaseException):
         raise outcome
     return outcome
-
-
-def _log_error(folder: Path) -> None:
-    write_text(folder / ERROR_LOG, traceback.format_exc())

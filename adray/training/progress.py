@@ -84,7 +84,13 @@ def progress_shown(run_folder: Path, config: TrainingConfig, *, quiet: bool = Fa
 def _follow(path: Path, config: TrainingConfig, stop: threading.Event) -> None:
     tail = _Tail(path)
     console = Console(file=sys.stderr)
-    columns = (TextColumn("training"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeRemainingColumn(), TextColumn("{task.fields[text]}"))
+    columns = (
+        TextColumn("training"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[text]}"),
+    )
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=False) as bar:
         task = bar.add_task("training", total=1.0, text="starting")
         while True:

@@ -22,17 +22,20 @@ from ray.train.v2.api.callback import UserCallback
 
 from adray.errors import AdrayError, ResourceError, TrainingError
 from adray.training.config import TrainingConfig
+from adray.training.error_log import log_error
 from adray.training.loop import TrainJob, WorkerResult, train_worker
 from adray.training.reporter import RayReporter
 
 # Ray's defaults are for large clusters: two seconds between looks at the workers, a minute for them to start.
 _RAY_SETTINGS = {
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
     "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "5",
 }
 _COMMUNICATION_WORDS = ("gloo", "nccl", "connection", "timed out", "timeout", "socket", "broken pipe", "store", "peer")
 """In the text of torch.distributed's plain RuntimeErrors when another worker is gone."""
+_LASTING = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.ENOENT)
+"""Storage errors that trying again does not mend."""
 
 
 class LostPeerError(RuntimeError):
@@ -78,7 +81,7 @@ def fit_on_ray(job: TrainJob) -> WorkerResult:
                 storage_path=str(folder / "ray"),
                 failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
                 callbacks=[_StopOnOwnErrors()],
-                logging_config=ray.train.LoggingConfig(log_level="WARNING"),
+                logging_config=ray.train.LoggingConfig(log_level="CRITICAL"),
             ),
         )
         try:
@@ -89,25 +92,31 @@ def fit_on_ray(job: TrainJob) -> WorkerResult:
 
 def _train_in_worker(settings: Mapping[str, Any]) -> WorkerResult:
     job: TrainJob = settings["job"]
+    # Ray's worker logs stay in its session folder; the root logger would also print every other package's INFO.
+    logging.getLogger().setLevel(logging.WARNING)
     logging.getLogger("ray.train").setLevel(logging.WARNING)
     if not job.config.threads:
         import torch
 
         torch.set_num_threads(max(1, int(job.config.cpus_per_worker)))
+    folder = Path(job.run_folder)
     try:
-        return train_worker(job, RayReporter(Path(job.run_folder)))
+        return train_worker(job, RayReporter(folder))
     except AdrayError:
+        log_error(folder)
         raise
     except Exception as error:
+        log_error(folder)
         raise _classified(error) from error
 
 
 def _classified(error: Exception) -> Exception:
     """Tell a lost peer, which a retry mends, from an error of this worker, which would only come again."""
     text = " ".join(str(error).split())
-    if isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and any(word in text.lower() for word in _COMMUNICATION_WORDS)):
+    speaks_of_peers = isinstance(error, RuntimeError) and any(word in text.lower() for word in _COMMUNICATION_WORDS)
+    if isinstance(error, dist.DistError) or speaks_of_peers:
         return LostPeerError(text[:500])
-    if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.ENOENT):
+    if isinstance(error, OSError) and error.errno not in _LASTING:
         # Storage that is reached over a network comes back.
         return error
     return TrainingError(f"{type(error).__name__}: {text[:300]}", "see error.log in the run's folder for the trace")
@@ -183,7 +192,8 @@ def check_fits_cluster(config: TrainingConfig, resources: Mapping[str, float]) -
     if config.gpus:
         text += f", {workers} of {gpus:g} GPUs"
         if workers > gpus:
-            raise ResourceError(f"training needs {workers} GPUs, the cluster has {gpus:g}", "lower training.workers or set training.gpus=false")
+            problem = f"training needs {workers} GPUs, the cluster has {gpus:g}"
+            raise ResourceError(problem, "lower training.workers or set training.gpus=false")
     return text
 
 
@@ -197,5 +207,3 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
     finally:
         for name in added:
             del os.environ[name]
-
-

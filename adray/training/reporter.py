@@ -16,7 +16,7 @@ STOP_FILE = "stop"
 """In the run's folder: asks the workers to make a checkpoint and stop."""
 
 
-class TrainingInterrupted(TrainingError):
+class TrainingStoppedError(TrainingError):
     """Training was asked to stop; it made a checkpoint first."""
 
     exit_code = 130

@@ -117,7 +117,7 @@ class Trackers:
         for tracker in list(self._trackers):
             try:
                 call(tracker)
-            except Exception as error:  # noqa: BLE001 - whatever a tracker raises, training goes on
+            except Exception as error:  # whatever a tracker raises, training goes on
                 self._trackers.remove(tracker)
                 text = " ".join(str(error).split())
                 _log.warning("tracker %s is switched off, training goes on: %s: %s", type(tracker).__name__, type(error).__name__, text)
@@ -153,7 +153,7 @@ def open_trackers(config: TrackingConfig, run_folder: Path, run_name: str, recor
 
         try:
             trackers.append(WandbTracker(config, run_folder, run_name, record))
-        except Exception as error:  # noqa: BLE001 - as in Trackers
+        except Exception as error:  # as in Trackers
             text = " ".join(str(error).split())
             _log.warning("W&B could not be started, training goes on without it: %s: %s", type(error).__name__, text)
     return Trackers(trackers)
