@@ -45,11 +45,13 @@ class ServeHandle:
 
     Attributes:
         url: Base URL, e.g. `http://127.0.0.1:8000`.
+        port: The port in it.
         config: What it was started with.
         seconds: Wall time of each stage of the start.
     """
 
     url: str
+    port: int
     config: ServeRunConfig
     seconds: dict[str, float] = field(default_factory=dict)
     _owns_serve: bool = True
@@ -117,7 +119,7 @@ def start(config: ServeRunConfig) -> ServeHandle:
         use_ray(LOCAL_CPUS)
     with _timed(seconds, "proxy"):
         port, owns_serve = _start_proxy(config)
-    handle = ServeHandle(f"http://{_host(config.http.host)}:{port}", config, seconds, owns_serve)
+    handle = ServeHandle(f"http://{_host(config.http.host)}:{port}", port, config, seconds, owns_serve)
     try:
         with _timed(seconds, "replicas"):
             serve.run_many(targets(config, key_hash))

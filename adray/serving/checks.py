@@ -12,6 +12,7 @@ from adray.serving import exposure
 from adray.serving.app import LOCAL_CPUS, require_free_port
 from adray.serving.config import ServeRunConfig
 
+# The ranker's own names of these, repeated because importing them would import torch, which the checks do without.
 LIGHT_KIND = "ranker.light"
 HEAVY_KIND = "ranker.heavy"
 

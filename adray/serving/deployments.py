@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from adray.errors import DataError
 from adray.serving.ads import HeavyUnavailableError, rank_ads
 from adray.serving.edge import ADS_RANK, CREATIVES_RANK, USER_SKU_SCORE, operation_app
 from adray.serving.front import front_app
@@ -116,11 +118,11 @@ class CreativeRanker(ModelReplica):
         """Rank one SKU's creatives for an unknown user."""
         from adray.ranking.scoring import SkuRequest
 
-        self._ranker.rank({}, [SkuRequest(self._ranker.sku_ids()[0])])
+        self._ranker.rank({}, [SkuRequest(sku) for sku in self._ranker.sku_ids(1)])
 
     async def example_sku(self) -> str:
         """A SKU that the artifact knows, to show how to ask."""
-        return self._ranker.sku_ids()[0]
+        return next(iter(self._ranker.sku_ids(1)), "SKU")
 
     async def rank(self, request: CreativesRequest) -> CreativesAnswer:
         """Order the creatives of the SKUs, for HTTP and for the front alike."""
@@ -165,7 +167,7 @@ class UserSkuRanker(ModelReplica):
 
     def probe(self) -> None:
         """Score one SKU for an unknown user."""
-        self._ranker.score({}, self._ranker.sku_ids()[:1], None)
+        self._ranker.score({}, self._ranker.sku_ids(1))
 
     async def score(self, request: UserSkuRequest) -> UserSkuAnswer:
         """Score the SKUs, for HTTP and for the front alike."""
@@ -214,14 +216,29 @@ class AdsFront:
         return Health(status="ok" if heavy and not heavy.problem else "degraded", light=light, heavy=heavy)
 
     async def _call_light(self, request: CreativesRequest) -> CreativesAnswer:
-        return await self._light.rank.remote(request)
+        with _request_errors():
+            return await self._light.rank.remote(request)
 
     async def _call_heavy(self, request: UserSkuRequest) -> UserSkuAnswer:
         assert self._heavy is not None
         try:
-            return await self._heavy.score.remote(request)
+            with _request_errors():
+                return await self._heavy.score.remote(request)
         except _unavailable() as error:
             raise HeavyUnavailableError(f"the heavy half cannot answer: {type(error).__name__}") from error
+
+
+@contextmanager
+def _request_errors() -> Iterator[None]:
+    """Raise what a half says of the request itself as it was raised there, without Ray's wrapping."""
+    from ray.exceptions import RayTaskError
+
+    try:
+        yield
+    except RayTaskError as error:
+        if isinstance(error.cause, DataError):
+            raise error.cause from None
+        raise
 
 
 def _unavailable() -> tuple[type[Exception], ...]:

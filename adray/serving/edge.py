@@ -15,6 +15,7 @@ from fastapi.params import Depends
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from adray.errors import DataError
 from adray.serving.schemas import (
     MAX_BODY_BYTES,
     AdsAnswer,
@@ -58,6 +59,7 @@ ADS_RANK = Operation("/v1/ads:rank", AdsRequest, AdsAnswer, "Choose ads, each wi
 OPERATIONS = (CREATIVES_RANK, USER_SKU_SCORE, ADS_RANK)
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: {"model": ErrorAnswer, "description": "The body is not JSON in UTF-8"},
     401: {"model": ErrorAnswer, "description": "The API key is missing or wrong"},
     413: {"model": ErrorAnswer, "description": f"The body is longer than {MAX_BODY_BYTES} bytes"},
     422: {"model": ErrorAnswer, "description": "The body is not what this operation takes; names field and value"},
@@ -103,6 +105,7 @@ def finish_app(app: FastAPI, key_hash: str | None) -> FastAPI:
     """Give an app the common error form and put the gate before it."""
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http_error)
+    app.add_exception_handler(DataError, _answer_data_error)
     app.add_exception_handler(Exception, _answer_unexpected)
     app.add_middleware(Gate, key_hash=key_hash)
     return app
@@ -225,7 +228,14 @@ async def _answer_invalid(request: Request, error: Exception) -> Response:
 
 async def _answer_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return error_response(error.status_code, str(error.detail), headers=dict(error.headers or {}))
+    # FastAPI's 400 says no more than that the body could not be parsed: bytes that are no text, or nesting without end.
+    detail = "the body is not JSON in UTF-8" if error.status_code == HTTPStatus.BAD_REQUEST else str(error.detail)
+    return error_response(error.status_code, detail, headers=dict(error.headers or {}))
+
+
+async def _answer_data_error(request: Request, error: Exception) -> Response:
+    # The model knows the types of its own features: text where it was trained on a number, say.
+    return error_response(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
 
 
 async def _answer_unexpected(request: Request, error: Exception) -> Response:

@@ -98,6 +98,12 @@ def test_artifacts_are_verified_before_anything_starts(artifacts, damage):
     assert str(light) in str(check.error)
 
 
+def test_the_kinds_are_the_rankers():
+    from adray.ranking import export
+
+    assert (checks.LIGHT_KIND, checks.HEAVY_KIND) == (export.LIGHT_KIND, export.HEAVY_KIND)
+
+
 def test_serving_without_a_heavy_half_is_allowed_and_said(artifacts):
     found = outcomes(artifacts, heavy=None)
     raise_first(found.values())

@@ -6,6 +6,7 @@ import json
 import httpx
 import pytest
 
+from adray.errors import DataError
 from adray.serving.ads import join
 from adray.serving.edge import ADS_RANK, CREATIVES_RANK, KEY_HEADER, OPERATIONS, USER_SKU_SCORE, Gate, hash_key, operation_app
 from adray.serving.front import front_app, openapi_document
@@ -158,6 +159,15 @@ def test_an_unexpected_error_tells_the_client_nothing_of_the_inside():
     assert "internal error" in response.json()["error"]
 
 
+def test_what_the_model_says_of_a_feature_is_the_users_to_mend():
+    async def refusing(request):
+        raise DataError("user feature 'user_age' is [1]", "give a number")
+
+    response = call(operation_app(CREATIVES_RANK, refusing, None), CREATIVES_RANK.path, json=BODY)
+    assert response.status_code == 422
+    assert response.json()["error"] == "user feature 'user_age' is [1]; give a number"
+
+
 def front(key=None, absent=(), status="ok"):
     async def ads(request):
         return join(request, await rank(CreativesRequest(user=request.user, skus=request.skus)), "absent")
@@ -199,7 +209,7 @@ def test_the_document_shows_every_operation_wherever_it_is_answered():
     assert document == openapi_document(key_asked=False)
     for operation in OPERATIONS:
         described = document["paths"][operation.path]["post"]
-        assert {"200", "401", "408", "413", "422", "503"} <= set(described["responses"])
+        assert {"200", "400", "401", "408", "413", "422", "503"} <= set(described["responses"])
         name = described["requestBody"]["content"]["application/json"]["schema"]["$ref"].rsplit("/")[-1]
         assert name == operation.request.__name__
         assert document["components"]["schemas"][name]["additionalProperties"] is False
