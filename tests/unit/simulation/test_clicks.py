@@ -7,6 +7,7 @@ import pytest
 
 from adray.simulation.clicks import calibrate
 from adray.simulation.config import EffectsConfig, WorldConfig
+from adray.simulation.vocabulary import ELEMENTS, SLOTS
 from tests.unit.simulation.conftest import draw_model
 
 CONFIG = WorldConfig(users=300, skus=50)
@@ -45,6 +46,18 @@ def test_effects_have_their_configured_deviations() -> None:
     np.testing.assert_allclose(interaction.mean(axis=0), 0.0, atol=1e-9)
     users, skus = np.repeat(np.arange(3000), 600), np.tile(np.arange(600), 3000)
     assert (model.context_logit(users, skus) - model.appeal[skus]).std() == pytest.approx(0.6, rel=0.15)
+
+
+def test_elements_are_centred_within_their_slot() -> None:
+    config = WorldConfig(users=50, skus=3000, effects=EffectsConfig(creative_noise=0.0))
+    model = draw_model(config, seed=5)
+    # A creative's vector is a sum over its elements; regress the elements' own vectors out of many creatives.
+    columns = [np.eye(len(ELEMENTS[slot]))[index] for slot, index in zip(SLOTS, model.creatives.elements.T, strict=True)]
+    target = np.column_stack([model.vectors, model.main])
+    fitted = np.linalg.lstsq(np.concatenate(columns, axis=1), target, rcond=None)
+    np.testing.assert_allclose(np.concatenate(columns, axis=1) @ fitted[0], target, atol=1e-9)
+    every_combination_once = sum(part.mean(axis=0) for part in np.split(fitted[0], np.cumsum([c.shape[1] for c in columns])[:-1]))
+    np.testing.assert_allclose(every_combination_once[:-1], 0.0, atol=1e-9)
 
 
 def test_without_interaction_all_users_order_creatives_alike() -> None:

@@ -7,6 +7,7 @@ from scipy import stats
 from adray.simulation.catalogue import LATE, UNLOGGED, WARM
 from adray.simulation.config import PolicyConfig, WorldConfig
 from adray.simulation.log import block_start_ms, draw_skus, draw_weighted, log_end_ms, refreshes
+from adray.simulation.policy import creative_scores, greedy_policy
 from tests.unit.simulation.conftest import Logged, draw_log, draw_model
 
 
@@ -62,6 +63,18 @@ def test_the_policy_is_uniform_first_and_stale_between_refreshes(logged: Logged)
     for block in range(4, config.blocks):
         same = (log.policies[block].greedy == log.policies[block - 1].greedy).all()
         assert same or refreshes(config, block) or block == config.cold_block
+
+
+def test_each_refresh_is_fitted_to_all_earlier_blocks(logged: Logged) -> None:
+    log, creatives, config = logged.log, logged.model.creatives, logged.config
+    n = len(creatives)
+    for block in (3, 11, 19):
+        before = log.traffic.block < block
+        shown, clicked = np.bincount(log.creative[before], minlength=n), np.bincount(log.creative[before & log.clicked], minlength=n)
+        scores = creative_scores(config.policy, creatives, shown.astype(float), clicked.astype(float))
+        last_entry = LATE if block >= config.cold_block else WARM
+        expected = greedy_policy(config.policy.epsilon, creatives, scores, last_entry)
+        np.testing.assert_array_equal(log.policies[block].greedy, expected.greedy)
 
 
 def test_the_fitted_model_beats_a_random_choice(logged: Logged) -> None:
