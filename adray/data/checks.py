@@ -81,10 +81,8 @@ def _sample_check(name: str, table: TableInput, config: DataConfig) -> Check:
     detail = f"{good.num_rows} of {rows.num_rows} sampled rows usable, columns {', '.join(target.names)}"
     # A few bad rows are what the quarantine is for; a sample without a good one is a wrong config.
     if rows.num_rows and not good.num_rows:
-        error = DataError(
-            f"{table.source.path}: none of the first {rows.num_rows} rows of {name} can be used; {first_reason(bad)}", "mend the source"
-        )
-        return Check(title, detail, error)
+        problem = f"{table.source.path}: none of the first {rows.num_rows} rows of {name} can be used, for example {first_reason(bad)}"
+        return Check(title, detail, DataError(problem, "mend the source or its mapping"))
     return Check(title, detail if not bad.num_rows else f"{detail}; unusable: {first_reason(bad)}")
 
 

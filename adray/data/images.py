@@ -53,7 +53,7 @@ def _decode_jpeg(data: bytes, at_least: int | None) -> np.ndarray:
     height, width, _, _ = simplejpeg.decode_jpeg_header(data)
     _check_size(width, height)
     side = 0 if at_least is None else at_least
-    return simplejpeg.decode_jpeg(data, colorspace="RGB", min_height=side, min_width=side, min_factor=1 if side else 2)
+    return simplejpeg.decode_jpeg(data, colorspace="RGB", min_height=side, min_width=side)
 
 
 def _decode_any(data: bytes) -> np.ndarray:
