@@ -153,7 +153,8 @@ class CheckpointStore:
         files = _RankFiles(partial, keep=self._in_background)
         save_engine(partial, files.add)
         for name, values in tensors.items():
-            files.add(_rank_file(self._world.rank, name), {k: v.contiguous() for k, v in values.items()})
+            if values:
+                files.add(_rank_file(self._world.rank, name), dict(values))
         details = {"step": step, "world_size": self._world.size, **metadata}
         if self._in_background:
             problems: list[str] = []
@@ -298,7 +299,7 @@ class _RankFiles:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.suffix == ".safetensors":
-                save_file(state, path)
+                save_file({k: v.contiguous() for k, v in state.items()}, path)
             else:
                 with path.open("wb") as stream:
                     torch.save(state, stream)

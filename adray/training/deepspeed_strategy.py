@@ -170,11 +170,11 @@ class DeepSpeedEngine:
         from adray.training.deepspeed_files import HandingOver
 
         self._engine.checkpoint_engine = HandingOver(folder, write)
-        self._engine.save_checkpoint(str(folder), tag=_TAG, save_latest=False)
+        self._engine.save_checkpoint(str(folder), tag=_TAG, save_latest=False, exclude_frozen_parameters=self._config.zero_stage < 3)
 
     def load(self, folder: Path) -> None:
         """See `Engine.load`."""
-        path, _ = self._engine.load_checkpoint(str(folder), tag=_TAG)
+        path, _ = self._engine.load_checkpoint(str(folder), tag=_TAG, load_module_strict=self._config.zero_stage == 3)
         if path is None:
             raise TrainingError(f"checkpoint {folder} holds no DeepSpeed state", "remove this checkpoint and resume from an older one")
 

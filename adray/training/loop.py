@@ -19,14 +19,14 @@ from adray.training.activation_checkpointing import checkpoint_activations
 from adray.training.checkpoint import Checkpoint, CheckpointStore
 from adray.training.config import TrainingConfig
 from adray.training.deepspeed_strategy import DeepSpeedStrategy
-from adray.training.distributed import World, joined_world, random_state, seed_everything, set_random_state
+from adray.training.distributed import World, joined_world, seed_everything
 from adray.training.dry_run import dry_run
 from adray.training.ema import WeightAverage
 from adray.training.evaluation import evaluate, export, whole_module
 from adray.training.meter import Meter
 from adray.training.module import Batch, TrainModule, TrainTask
 from adray.training.reporter import Reporter
-from adray.training.resume import Position, check_fits
+from adray.training.resume import Position, check_fits, rank_state, restore_rank_state
 from adray.training.schedule import lr_factor
 from adray.training.strategy import Engine, Strategy
 from adray.training.tracking import Trackers, open_trackers
@@ -190,17 +190,8 @@ class _Loop:
             self._engine.load(self._store.converted(saved, strategy.convert) if convert else saved.folder)
         if self._config.ema_decay and world.rank == 0:
             self._average = WeightAverage(module, self._config.ema_decay)
-            kept = saved.rank_tensors(0, "ema") if saved else None
-            if kept is not None:
-                self._average.load(kept)
         if saved is not None:
-            # At another world size no rank's random state can go on; a new one is drawn from where the run is.
-            same = int(saved.metadata["world_size"]) == world.size
-            state = saved.rank_tensors(world.rank, "random") if same else None
-            if state is not None:
-                set_random_state(state)
-            else:
-                seed_everything(hash((self._job.seed, saved.step, world.size, world.rank)) % 2**63)
+            restore_rank_state(saved, module, self._average, self._config, world, self._job.seed)
 
     def _train(self, batches: Iterator[Batch] | None) -> bool:
         """Train to the last step; True when asked to stop before."""
@@ -303,9 +294,7 @@ class _Loop:
             return
         with self._timed("checkpoint", pause=True):
             self._check_losses()
-            tensors = {"random": random_state()}
-            if self._average is not None:
-                tensors["ema"] = self._average.state()
+            tensors = rank_state(self._engine.module, self._average, self._config, self._world.rank)
             self._store.save(position.step, position.metadata(self._job.seed), tensors, self._engine.save)
             self._saved_step = position.step
             self._reporter.report({"step": float(position.step), **self._row})

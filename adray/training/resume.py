@@ -1,13 +1,20 @@
-"""Where a run stands, and whether a checkpoint fits the run that wants to go on from it."""
+"""Where a run stands, whether a checkpoint fits the run that wants to go on from it, and what it holds besides shards."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from adray.errors import ConfigError, DataError
 from adray.training.checkpoint import Checkpoint
 from adray.training.config import TrainingConfig
+from adray.training.distributed import World, random_state, seed_everything, set_random_state
+from adray.training.ema import WeightAverage
+from adray.training.module import TrainModule
 
 
 @dataclass
@@ -94,3 +101,51 @@ def check_fits(saved: Checkpoint, config: TrainingConfig, position: Position, se
                 f"cannot resume from {saved.folder}: {what} {name}={value!r}, the checkpoint was made with {found[name]!r}",
                 "set it back, or start a run of another name",
             )
+
+
+def rank_state(module: TrainModule, average: WeightAverage | None, config: TrainingConfig, rank: int) -> dict[str, dict[str, Tensor]]:
+    """What this rank saves besides the engine's shards.
+
+    Random generators; buffers, which universal checkpoints leave out (and which may differ between ranks); on rank 0 the
+    weight average and, below ZeRO-3, the parameters that no optimizer owns, such as a momentum encoder's.
+    """
+    state = {"random": random_state(), "buffers": dict(module.named_buffers())}
+    if rank == 0:
+        state["frozen"] = dict(_frozen(module, config))
+        if average is not None:
+            state["ema"] = average.state()
+    return state
+
+
+def restore_rank_state(
+    saved: Checkpoint, module: TrainModule, average: WeightAverage | None, config: TrainingConfig, world: World, seed: int
+) -> None:
+    """Restore what `rank_state` saved.
+
+    At another world size every rank takes rank 0's buffers, and no rank's random state can go on: a new one is drawn from
+    the run's seed and the step.
+    """
+    same = int(saved.metadata["world_size"]) == world.size
+    _copy(saved.rank_tensors(world.rank if same else 0, "buffers"), module.named_buffers())
+    _copy(saved.rank_tensors(0, "frozen"), _frozen(module, config))
+    if average is not None:
+        kept = saved.rank_tensors(0, "ema")
+        if kept is not None:
+            average.load(kept)
+    generators = saved.rank_tensors(world.rank, "random") if same else None
+    if generators is not None:
+        set_random_state(generators)
+    else:
+        seed_everything(hash((seed, saved.step, world.size, world.rank)) % 2**63)
+
+
+def _frozen(module: TrainModule, config: TrainingConfig) -> Iterator[tuple[str, Tensor]]:
+    if config.zero_stage < 3:
+        yield from ((name, p) for name, p in module.named_parameters() if not p.requires_grad)
+
+
+@torch.no_grad()
+def _copy(values: dict[str, Tensor] | None, targets: Iterator[tuple[str, Tensor]]) -> None:
+    for name, target in targets:
+        if values is not None and name in values:
+            target.copy_(values[name])

@@ -70,14 +70,16 @@ class Regressor(TrainModule):
         self.task = task
         self.net = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Dropout(task.dropout), nn.Linear(16, 1))
         self.register_buffer("seen", torch.zeros(1))
-        self.step = 0
+        # A slow copy that no optimizer owns, as a momentum encoder has.
+        self.slow = nn.Linear(16, 1).requires_grad_(False)
+        self.step = None
 
     def forward(self, batch):
         task = self.task
         self._break_if_asked()
         if self.training:
             self.seen += len(batch)
-        if self.training and task.log_rows:
+        if self.training and task.log_rows and self.step is not None:
             rank = os.environ.get("RANK", "0")
             with open(f"{task.log_rows}-{rank}.jsonl", "a") as stream:
                 stream.write(json.dumps({"step": self.step, "rows": batch.numbers.tolist()}) + "\n")
@@ -95,8 +97,15 @@ class Regressor(TrainModule):
             Path(task.kill_once).touch()
             os.kill(os.getpid(), signal.SIGKILL)
 
+        if self.step == task.stop_at_step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
     def before_step(self, progress):
         self.step = round(progress * self.task.total)
+
+    def after_step(self, progress):
+        with torch.no_grad():
+            self.slow.weight.lerp_(self.net[3].weight, 0.1)
 
     def evaluate(self, batches):
         errors = [((self.net(b.x).squeeze(1) - b.y) ** 2) for b in batches]
@@ -125,6 +134,7 @@ class SyntheticTask:
     error_at_step: int = -1
     kill_at_step: int = -1
     kill_once: str = ""
+    stop_at_step: int = -1
     with_picture: bool = False
     end_early: bool = False
 
@@ -143,3 +153,13 @@ def exported_weights(folder):
     from adray.artifact import load_artifact
 
     return load_artifact(Path(folder) / "export" / "model", "test.regressor").tensors()
+
+
+def rows_by_step(prefix, start=0):
+    """What `log_rows` recorded: {step: sorted row numbers over all ranks}, dry runs left out."""
+    steps = {}
+    for path in sorted(Path(prefix).parent.glob(f"{Path(prefix).name}-*.jsonl")):
+        for line in path.read_text().splitlines():
+            entry = json.loads(line)
+            steps.setdefault(entry["step"], []).extend(entry["rows"])
+    return {step: sorted(rows) for step, rows in sorted(steps.items()) if step >= start}
