@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from adray.simulation.artwork import Box, Colour
+from adray.simulation.artwork import SUPERSAMPLING, Box, Colour
 from adray.simulation.backdrops import DARK_BACKDROPS, backdrop
 
 Pixels = tuple[int, int, int, int]
@@ -143,12 +143,17 @@ def draw_panel(image: Image.Image, box: Pixels, colour: Colour, opacity: float) 
 
 def draw_badge(image: Image.Image, box: Pixels, text: str) -> Pixels:
     """A round badge with a short text."""
-    side = box[2] - box[0]
-    disc = Image.new("L", (side * 4, side * 4), 0)
-    ImageDraw.Draw(disc).ellipse((0, 0, side * 4 - 1, side * 4 - 1), fill=255)
-    image.paste(BADGE_COLOURS.get(text, _DEFAULT_BADGE), (box[0], box[1]), disc.resize((side, side), Image.Resampling.LANCZOS))
+    image.paste(BADGE_COLOURS.get(text, _DEFAULT_BADGE), (box[0], box[1]), _disc(box[2] - box[0]))
     draw_text(image, box, text, _PAPER, lines=1)
     return box
+
+
+@lru_cache(maxsize=16)
+def _disc(side: int) -> Image.Image:
+    large = side * SUPERSAMPLING
+    disc = Image.new("L", (large, large), 0)
+    ImageDraw.Draw(disc).ellipse((0, 0, large - 1, large - 1), fill=255)
+    return disc.resize((side, side), Image.Resampling.LANCZOS)
 
 
 def draw_text(image: Image.Image, box: Pixels, text: str, colour: Colour, lines: int) -> None:
@@ -171,13 +176,19 @@ def wrap(text: str, size: int, width: int, lines: int) -> list[str] | None:
     rows: list[str] = []
     for word in text.split():
         longer = f"{rows[-1]} {word}" if rows else word
-        if rows and font(size).getlength(longer) <= width:
+        if rows and text_width(longer, size) <= width:
             rows[-1] = longer
         else:
             rows.append(word)
-        if font(size).getlength(rows[-1]) > width or len(rows) > lines:
+        if text_width(rows[-1], size) > width or len(rows) > lines:
             return None
     return rows
+
+
+@lru_cache(maxsize=1 << 14)
+def text_width(text: str, size: int) -> float:
+    """Width of one line in pixels; cached, because templates and nouns return in many creatives."""
+    return float(font(size).getlength(text))
 
 
 @lru_cache(maxsize=64)
