@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from adray.simulation.config import EffectsConfig, WorldConfig
-from adray.simulation.truth import PolicyValues
+from adray.simulation.truth import PolicyValues, write_truth
 from adray.simulation.world import simulate_world
-from tests.unit.simulation.conftest import World
+from tests.unit.simulation.conftest import World, draw_model
 
 
 def read_truth(world: World) -> dict[tuple[str, str], dict[str, float]]:
@@ -59,7 +61,17 @@ def test_clicks_at_the_first_position_follow_the_truth_table(world: World) -> No
     assert abs(clicks - expected) < 3.5 * variance**0.5
 
 
-def test_without_interaction_the_best_single_creative_is_the_oracle(tmp_path) -> None:
+def test_mean_probability_weighs_users_by_activity(tmp_path: Path) -> None:
+    model = draw_model(WorldConfig(users=30, skus=5), seed=7)
+    users = np.array([2, 11, 29])
+    mean = write_truth(tmp_path / "truth.parquet", model, users, -2.0)
+    activity = model.users.activity[users]
+    np.testing.assert_allclose(mean, activity @ model.cross(users, -2.0) / activity.sum(), rtol=1e-12)
+    written = pq.read_table(tmp_path / "truth.parquet").column("user_id").unique().to_pylist()
+    assert written == ["u0000002", "u0000011", "u0000029"]
+
+
+def test_without_interaction_the_best_single_creative_is_the_oracle(tmp_path: Path) -> None:
     effects = EffectsConfig(interaction=0.0)
     config = WorldConfig(users=100, skus=10, impressions=2000, requests=200, effects=effects, images=False)
     values = simulate_world(config, 0, tmp_path / "w")["policy_values"]
