@@ -14,8 +14,9 @@ from adray.data.batch_from_arrow import impressions_to_batch
 from adray.errors import DataError
 from adray.ranking.arrays import RaggedArray
 from adray.ranking.catalogue import Catalogue
+from adray.ranking.history import row_blocks
 from adray.ranking.ragged import Lists
-from adray.ranking.sku_table import SkuTable, own_counts
+from adray.ranking.sku_table import SkuTable
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class RankingBatch:
         impressions: The lists, with their row features.
         creatives: Features of the U distinct creatives; each is encoded once per batch.
         creative_index: int64 `[m]`, each candidate's row in `creatives`.
-        ad_history: float32 `[n]`, the SKU's historical CTR; training rows leave themselves out.
+        ad_history: float32 `[n]`, the SKU's historical CTR; training rows see earlier rows only.
     """
 
     impressions: ImpressionBatch
@@ -80,7 +81,7 @@ class RankingCollate:
     Args:
         catalogue: Creative features.
         skus: Counts of the training log.
-        training: Whether rows are part of that log, so that each row's own label must be taken out of its history.
+        training: Whether rows are part of that log, so that each row may see only what came before it.
     """
 
     def __init__(self, catalogue: Catalogue, skus: SkuTable, *, training: bool) -> None:
@@ -100,16 +101,14 @@ class RankingCollate:
             batch,
             creative_features(self.catalogue, self.skus, creatives),
             torch.from_numpy(index.reshape(-1)),
-            torch.from_numpy(self._history(batch)),
+            torch.from_numpy(self._history(batch, table)),
         )
 
-    def _history(self, batch: ImpressionBatch) -> np.ndarray:
+    def _history(self, batch: ImpressionBatch, table: pa.Table) -> np.ndarray:
         skus = batch.ids["sku_id"].numpy()
         if not self.training:
             return self.skus.historical_ctr(skus)
-        _, impressions, clicks = own_counts(batch)
-        lists = batch.candidates.segments().numpy()
-        return self.skus.historical_ctr(skus, np.bincount(lists, impressions, skus.size), np.bincount(lists, clicks, skus.size))
+        return self.skus.past_ctr(skus, row_blocks(table, self.skus.edges))
 
 
 def creative_features(catalogue: Catalogue, skus: SkuTable, creatives: np.ndarray) -> CreativeFeatures:

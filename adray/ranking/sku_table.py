@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from adray.data.batch import ImpressionBatch, Ragged
@@ -20,10 +21,12 @@ from adray.ranking.accumulate import Counts, LastSeen, Sample
 from adray.ranking.arrays import RaggedArray
 from adray.ranking.catalogue import read_batches
 from adray.ranking.config import RankerModelConfig
+from adray.ranking.history import block_edges, number_of_blocks, row_blocks, times_of, visible
 from adray.ranking.tables import FieldValues, fit_boundaries
 
 _READ_ROWS = 32_768
 _FLAT = ("skus", "impressions", "clicks", "creatives", "creative_impressions", "creative_clicks")
+_PAST = ("edges", "past_impressions", "past_clicks")
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,9 @@ class SkuTable:
         creatives: int64 `[C]`, hashed ids, ascending; those exposed at least once.
         creative_impressions: float64 `[C]`, exposures.
         creative_clicks: float64 `[C]`.
+        edges: int64 `[blocks - 1]`, where the log's blocks of time begin; see `adray.ranking.history`.
+        past_impressions: float32 `[S, blocks]`, what a training row of each block may see; clicks likewise.
+        past_clicks: float32 `[S, blocks]`.
         names: UTF-8 bytes of each SKU's id.
         fields: Last seen SKU feature columns: int64 or float32 `[S]` each, ragged for bags.
         boundaries: Quantile boundaries of each number column.
@@ -51,6 +57,9 @@ class SkuTable:
     creatives: np.ndarray
     creative_impressions: np.ndarray
     creative_clicks: np.ndarray
+    edges: np.ndarray
+    past_impressions: np.ndarray
+    past_clicks: np.ndarray
     names: RaggedArray
     fields: dict[str, np.ndarray | RaggedArray]
     boundaries: dict[str, np.ndarray]
@@ -64,24 +73,33 @@ class SkuTable:
         """Clicks over impressions of the whole training log."""
         return float(self.clicks.sum() / max(self.impressions.sum(), 1.0))
 
-    def historical_ctr(
-        self, skus: np.ndarray, own_impressions: np.ndarray | float = 0.0, own_clicks: np.ndarray | float = 0.0
-    ) -> np.ndarray:
-        """Smoothed CTR `(k + a g) / (n + a)`; g, the global CTR, for a SKU never seen.
+    def historical_ctr(self, skus: np.ndarray) -> np.ndarray:
+        """Smoothed CTR over the whole log, `(k + a g) / (n + a)`; g, the global CTR, for a SKU never seen.
 
         Args:
             skus: int64 `[n]`, hashed ids.
-            own_impressions: `[n]`, what the row itself contributed: a training row must not see its own label, so its
-                counts are taken out of n and k. 0 for rows outside the training log.
-            own_clicks: `[n]`, likewise.
 
         Returns:
             float32 `[n]`, in [0, 1].
         """
         rows = arrays.find(self.skus, skus)
-        known = rows >= 0
-        n = np.maximum(np.where(known, _take(self.impressions, rows) - own_impressions, 0.0), 0.0)
-        k = np.clip(np.where(known, _take(self.clicks, rows) - own_clicks, 0.0), 0.0, n)
+        return self._smoothed(rows, _take(self.impressions, rows), _take(self.clicks, rows))
+
+    def past_ctr(self, skus: np.ndarray, blocks: np.ndarray) -> np.ndarray:
+        """Smoothed CTR as known to training rows of the given blocks; float32 `[n]`, in [0, 1].
+
+        Args:
+            skus: int64 `[n]`, hashed ids.
+            blocks: int64 `[n]`, from `adray.ranking.history.row_blocks`.
+        """
+        rows = arrays.find(self.skus, skus)
+        at = np.maximum(rows, 0)
+        if self.skus.size == 0:
+            return self._smoothed(rows, np.zeros(rows.size), np.zeros(rows.size))
+        return self._smoothed(rows, self.past_impressions[at, blocks], self.past_clicks[at, blocks])
+
+    def _smoothed(self, rows: np.ndarray, n: np.ndarray, k: np.ndarray) -> np.ndarray:
+        n, k = np.where(rows >= 0, n, 0.0), np.where(rows >= 0, k, 0.0)
         return ((k + self.prior * self.global_ctr) / (n + self.prior)).astype(np.float32)
 
     def creative_counts(self, creatives: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -104,7 +122,7 @@ class SkuTable:
         """
         folder = Path(folder)
         about = _read_json(folder / "sku_table.json")
-        flat = {name: arrays.load(folder, name) for name in _FLAT}
+        flat = {name: arrays.load(folder, name) for name in (*_FLAT, *_PAST)}
         boundaries = {name: np.asarray(values, dtype=np.float32) for name, values in about["boundaries"].items()}
         names, fields = arrays.load_ragged(folder, "names"), load_fields(folder)
         return cls(folder, **flat, names=names, fields=fields, boundaries=boundaries, prior=about["prior"])
@@ -163,14 +181,21 @@ def build_sku_table(impressions: str, folder: str | Path, config: RankerModelCon
     """
     wanted = sorted({f.name for half in (config.heavy, config.light) if half is not None for f in half.sku} - {"sku_id"})
     numbers = config.number_fields()
-    columns = ["sku_id", "candidates", "exposed", "clicked", "timestamp", *dict.fromkeys([*wanted, *numbers])]
+    edges = block_edges(*_time_span(impressions))
+    columns = ["request_id", "sku_id", "candidates", "exposed", "clicked", "timestamp", *dict.fromkeys([*wanted, *numbers])]
     counts, creatives, seen, names = Counts(), Counts(), LastSeen(), LastSeen()
+    per_block = [Counts() for _ in range(number_of_blocks(edges))]
     samples = {name: Sample() for name in numbers}
     for record in read_batches(impressions, columns, _READ_ROWS):
         batch = impressions_to_batch(pa.Table.from_batches([record]))
         skus = batch.ids["sku_id"].numpy()
         shown, n, k = own_counts(batch)
-        counts.add(skus, *_list_sums(batch, n, k))
+        sums = _list_sums(batch, n, k)
+        counts.add(skus, *sums)
+        blocks = row_blocks(record, edges)
+        for block in np.unique(blocks):
+            inside = blocks == block
+            per_block[block].add(skus[inside], *(total[inside] for total in sums))
         creatives.add(batch.candidates.values.numpy()[shown], n[shown], k[shown])
         seen.add(skus, _times(record), {name: _feature(batch, name, impressions) for name in wanted})
         names.add(skus, np.zeros(skus.size, np.int64), {"names": arrays.utf8(record.column("sku_id"))})
@@ -181,6 +206,8 @@ def build_sku_table(impressions: str, folder: str | Path, config: RankerModelCon
     with replacing_folder(folder) as partial:
         # `counts` and `seen` were fed the same keys, so their rows agree.
         for name, array in zip(_FLAT, (*counts.result(), *creatives.result()), strict=True):
+            arrays.save(partial, name, array)
+        for name, array in zip(_PAST, (edges, *_visible_counts(counts.result()[0], per_block, edges)), strict=True):
             arrays.save(partial, name, array)
         arrays.save(partial, "names", names.result().get("names", RaggedArray(np.empty(0, np.uint8), np.zeros(1, np.int64))))
         save_fields(partial, seen.result())
@@ -208,10 +235,31 @@ def _list_sums(batch: ImpressionBatch, n: np.ndarray, k: np.ndarray) -> tuple[np
     return np.bincount(lists, n, len(batch)), np.bincount(lists, k, len(batch))
 
 
+def _visible_counts(skus: np.ndarray, per_block: list[Counts], edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What rows of each block may see of every SKU's impressions and clicks, float32 `[S, blocks]` each."""
+    within = np.zeros((2, skus.size, len(per_block)))
+    for block, counts in enumerate(per_block):
+        keys, *sums = counts.result()
+        within[:, np.searchsorted(skus, keys), block] = sums
+    impressions, clicks = (np.ascontiguousarray(visible(one, edges), dtype=np.float32) for one in within)
+    return impressions, clicks
+
+
+def _time_span(impressions: str) -> tuple[int | None, int | None]:
+    """Earliest and latest time of the log, int64 milliseconds."""
+    first, last = None, None
+    for record in read_batches(impressions, ["timestamp"], _READ_ROWS):
+        times = times_of(record)
+        if times is None:
+            continue
+        low, high = pc.min_max(times).as_py().values()
+        first, last = (low, high) if first is None or last is None else (min(first, low), max(last, high))
+    return first, last
+
+
 def _times(record: pa.RecordBatch) -> np.ndarray:
-    if "timestamp" not in record.schema.names:
-        return np.zeros(record.num_rows, np.int64)
-    return record.column("timestamp").cast(pa.int64()).fill_null(0).to_numpy()
+    times = times_of(record)
+    return np.zeros(record.num_rows, np.int64) if times is None else pc.fill_null(times, 0).to_numpy()
 
 
 def _feature(batch: ImpressionBatch, name: str, source: str) -> np.ndarray | RaggedArray:

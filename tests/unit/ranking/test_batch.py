@@ -30,14 +30,16 @@ def test_features_and_counts_are_the_creatives_own(market):
         assert (batch.creatives.impressions[i].item(), batch.creatives.clicks[i].item()) == (len(own), sum(own))
 
 
-def test_history_leaves_the_row_out_in_training_only(market):
+def test_history_is_of_earlier_blocks_in_training_and_of_the_whole_log_otherwise(market):
     log = market.table.to_pylist()
     overall = sum(r["clicked"] for r in log) / len(log)
+    # Row i was logged at i ms, in one of sixteen blocks.
+    block = [sum(i >= k * len(log) // 16 for k in range(1, 16)) for i in range(len(log))]
     for training in (True, False):
         history = market.batch(training=training).ad_history
         for i in range(0, len(log), 17):
-            own = [r for j, r in enumerate(log) if r["sku_id"] == log[i]["sku_id"] and not (training and j == i)]
-            expected = (sum(r["clicked"] for r in own) + 100 * overall) / (len(own) + 100)
+            seen = [r for j, r in enumerate(log) if r["sku_id"] == log[i]["sku_id"] and not (training and block[j] >= block[i])]
+            expected = (sum(r["clicked"] for r in seen) + 100 * overall) / (len(seen) + 100)
             assert history[i].item() == pytest.approx(expected, rel=1e-5)
 
 

@@ -28,13 +28,13 @@ CONFIG = RankerModelConfig.model_validate(
 
 
 def log(path, rows):
-    """Rows: (sku, candidates, exposed, clicked, time, brand, price, tags)."""
-    names = ("sku_id", "candidates", "exposed", "clicked", "timestamp", "sku_brand", "sku_price", "sku_tags", "user_age")
+    """Rows: (sku, candidates, exposed, clicked, time, brand, price, tags); request ids count from 0."""
+    names = ("request_id", "sku_id", "candidates", "exposed", "clicked", "timestamp", "sku_brand", "sku_price", "sku_tags", "user_age")
     kinds = (
-        pa.string(), pa.list_(CANDIDATE), pa.int32(), pa.int8(), pa.timestamp("ms", tz="UTC"), pa.string(), pa.float64(),
+        pa.string(), pa.string(), pa.list_(CANDIDATE), pa.int32(), pa.int8(), pa.timestamp("ms", tz="UTC"), pa.string(), pa.float64(),
         pa.list_(pa.string()), pa.float64(),
     )  # fmt: skip
-    columns = [list(c) for c in zip(*[(*r, float(i)) for i, r in enumerate(rows)], strict=True)]
+    columns = [list(c) for c in zip(*[(str(i), *r, float(i)) for i, r in enumerate(rows)], strict=True)]
     pq.write_table(pa.table([pa.array(c, k) for c, k in zip(columns, kinds, strict=True)], names=list(names)), path, row_group_size=2)
     return str(path)
 
@@ -71,10 +71,37 @@ def test_counts_of_exposures_and_of_aggregated_lists(table):
     assert [x.tolist() for x in table.creative_counts(ids("a1", "a2", "c1", "b1", "none"))] == [[2, 1, 40, 1, 0], [1, 0, 4, 0, 0]]
 
 
-def test_a_training_row_does_not_see_its_own_label(table):
-    g = 6 / 64
-    found = table.historical_ctr(ids("a", "a", "b"), np.ones(3), np.array([1.0, 0.0, 0.0]))
-    assert found == pytest.approx([10 * g / 12, (1 + 10 * g) / 12, g], rel=1e-6)
+def test_training_rows_see_earlier_blocks_only(tmp_path):
+    # Sixteen blocks of 100 ms; the click at 150 is known from the third block on, the row at 1599 to nobody.
+    rows = [("a", shown("a1"), 0, y, t, "x", 1.0, []) for t, y in ((0, 0), (150, 1), (160, 0), (820, 0), (1599, 1))]
+    table = build_sku_table(log(tmp_path / "timed.parquet", rows), tmp_path / "timed", CONFIG)
+    assert table.edges.tolist() == list(range(100, 1600, 100))
+    g = 2 / 5
+    found = table.past_ctr(np.repeat(ids("a"), 4), np.array([0, 1, 2, 15]))
+    assert found == pytest.approx([g, (0 + 10 * g) / 11, (1 + 10 * g) / 13, (1 + 10 * g) / 14], rel=1e-6)
+
+
+def test_halves_of_a_log_without_times_see_each_other(table):
+    # All rows but one lie within 16 ms, too short for blocks of time.
+    assert table.edges.size == 0
+    halves = ids(*"01234") & 1
+    g, clicks = 6 / 64, np.array([1, 0, 0, 0, 5])
+    rows_of_a = np.array([0, 1, 3])
+    for half in (0, 1):
+        other = rows_of_a[halves[rows_of_a] != half]
+        expected = (clicks[other].sum() + 10 * g) / (other.size + 10)
+        assert table.past_ctr(ids("a"), np.array([half])) == pytest.approx([expected], rel=1e-6)
+    assert 0 < halves[rows_of_a].sum() < 3, "both halves must hold rows of the SKU for the test to tell anything"
+
+
+def test_a_rows_label_never_changes_what_its_block_sees(tmp_path):
+    def past(label):
+        rows = [("a", shown("a1"), 0, 0 if t != 800 else label, t, "x", 1.0, []) for t in range(0, 1700, 100)]
+        return build_sku_table(log(tmp_path / f"{label}.parquet", rows), tmp_path / str(label), CONFIG)
+
+    difference = past(1).past_clicks - past(0).past_clicks
+    own = int(np.searchsorted(past(0).edges, 800, side="right"))
+    assert difference[0].tolist() == [0.0] * (own + 1) + [1.0] * (15 - own)
 
 
 def test_last_seen_features_are_those_of_the_latest_time(table):
