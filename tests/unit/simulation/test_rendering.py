@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import replace
 from itertools import combinations
 
@@ -88,6 +89,13 @@ def test_wrapping_keeps_all_words_and_the_width(words: list[str], width: int, li
         assert " ".join(rows) == " ".join(words)
         assert len(rows) <= lines
         assert max(font(9).getlength(row) for row in rows) <= width
+
+
+def test_a_line_is_broken_as_soon_as_it_is_too_long() -> None:
+    whole = math.ceil(font(9).getlength("Free shipping"))
+    assert wrap("Free shipping", 9, whole, 2) == ["Free shipping"]
+    assert wrap("Free shipping", 9, whole - 2, 2) == ["Free", "shipping"]
+    assert wrap("Free shipping", 9, whole - 2, 1) is None
 
 
 @pytest.mark.parametrize("size", [48, 96, 200])

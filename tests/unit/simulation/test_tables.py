@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections import Counter
+from datetime import datetime, timezone
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -73,6 +76,10 @@ def test_creatives_are_offered_from_their_creation_on(world: World) -> None:
     log = pq.read_table(world.folder / "impressions").to_pylist()
     for row in log:
         assert all(created[c["creative_id"]] <= row["timestamp"] for c in row["candidates"])
+    start, end = datetime(2024, 1, 1, tzinfo=timezone.utc), datetime(2024, 1, 15, tzinfo=timezone.utc)
+    counts = Counter(created.values())
+    assert counts[start + 17 / 20 * (end - start)] == world.summary["counts"]["late_creatives"] > 0
+    assert counts[end] == world.summary["counts"]["unlogged_creatives"] > 0
     requests = pq.read_table(world.folder / "requests.parquet").to_pylist()
     assert min(row["timestamp"] for row in requests) >= max(row["timestamp"] for row in log)
     logged = {c["creative_id"] for row in log for c in row["candidates"]}

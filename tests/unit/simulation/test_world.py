@@ -46,6 +46,16 @@ def test_summary_names_the_hash_of_every_table(tmp_path: Path) -> None:
     assert summary["files"] == hashes
 
 
+def test_calibration_bins_add_up_to_the_ctrs(tmp_path: Path) -> None:
+    summary = simulate_world(SMALL, 1, tmp_path / "w")
+    bins = summary["calibration"]
+    assert sum(b["rows"] for b in bins) == SMALL.impressions
+    for name, ctr in (("expected", "expected_ctr"), ("observed", "mean_ctr")):
+        assert sum(b[name] * b["rows"] for b in bins) / SMALL.impressions == pytest.approx(summary[ctr])
+    expected = [b["expected"] for b in bins]
+    assert expected == sorted(expected) and expected[-1] > 5 * expected[0]
+
+
 @pytest.mark.parametrize("base_ctr", [0.02, 0.1])
 def test_expected_ctr_of_the_log_is_the_configured_one(tmp_path: Path, base_ctr: float) -> None:
     config = SMALL.model_copy(update={"base_ctr": base_ctr, "impressions": 20_000})
