@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from adray.cluster_connection import ensure_ray
 from adray.data import quarantine
 from adray.data.adapters import Inputs, open_inputs
 from adray.data.config import DataConfig
@@ -25,6 +24,7 @@ from adray.data.time_split import split_by_time
 from adray.data.validate import Rules
 from adray.errors import DataError
 from adray.files import replacing_folder
+from adray.ray_session import use_ray
 
 _VERSION = 1
 """Raised when the same input would give other tables, so that cached ones are made again."""
@@ -59,7 +59,7 @@ def ingest(config: DataConfig, folder: str | Path) -> Tables:
         if known.fingerprint == mark:
             _check_limits(known, config.quarantine_limit)
             return known
-    ensure_ray()
+    use_ray()
     with replacing_folder(folder) as partial:
         tables = _ingest(config, inputs, partial, folder)
         tables = replace(tables, fingerprint=mark)

@@ -10,8 +10,8 @@ import ray
 from ray.data import DataContext
 from ray.exceptions import RayTaskError
 
-from adray.cluster_connection import ensure_ray
 from adray.errors import AdrayError
+from adray.ray_session import use_ray
 
 
 def stream_tasks(
@@ -40,7 +40,7 @@ def stream_tasks(
     """
     if not items:
         return
-    ensure_ray()
+    use_ray()
     context = DataContext.get_current().copy()
     context.execution_options.preserve_order = True
     with DataContext.current(context):

@@ -101,16 +101,16 @@ def _nothing() -> None:
 
 def measure(rows: int) -> dict[str, float]:
     """Ingest a log of `rows` and stream one epoch of it, in this process."""
-    from adray.cluster_connection import ensure_ray
     from adray.data.batch_from_arrow import impressions_to_batch
     from adray.data.config import DataConfig
     from adray.data.ingest import ingest
     from adray.data.stream import TableStream
+    from adray.ray_session import use_ray
 
     with tempfile.TemporaryDirectory() as folder:
         # In another process: making the log must not raise this one's peak.
         subprocess.run([sys.executable, __file__, "--write", folder, "--rows", str(rows)], check=True)
-        ensure_ray(2)
+        use_ray(2)
         with PeakMemory() as idle:
             ray.get([_nothing.remote() for _ in range(4)])
             time.sleep(1.0)  # Long enough for ten samples; no condition is waited for.

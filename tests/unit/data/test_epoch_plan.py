@@ -81,6 +81,14 @@ def test_epochs_and_seeds_differ_and_no_shuffle_keeps_order() -> None:
     assert rows(0, 0, 0) == rows(1, 1, 0)
 
 
+def test_lanes_rounds_and_row_groups_are_shuffled_apart() -> None:
+    plan = EpochPlan((16,) * 32, 0, 64, 64, 4, 256)
+    orders = [tuple(plan.row_order(0, r, [lane])) for r in range(2) for lane in range(4)]
+    assert len(set(orders)) == 8
+    assert sorted(plan.group_order(0)) == list(range(32))
+    assert len({tuple(plan.group_order(e)) for e in range(4)} | {tuple(range(32))}) == 5
+
+
 def test_rows_of_a_window_move_far() -> None:
     plan = EpochPlan((4096,), 0, 64, 64, 1, 4096)
     order = np.array([row for step in global_steps(plan, 0, 1) for row in step])
