@@ -2,12 +2,12 @@
 
 Rows of one user, one ad or one list are not independent, so the unit that is drawn is the group (the cluster bootstrap;
 Davison and Hinkley, "Bootstrap Methods and their Application", 1997, section 3.8). Nearly every ranking metric is a
-function of sums over groups; those sums are all that a draw needs, so a thousand draws cost a few matrix gathers.
+function of sums over groups; those sums are all that a draw needs, so a thousand draws cost one matrix product.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,34 +45,32 @@ class Interval:
         return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
 
 
-def sums_interval(
+def sums_intervals(
     statistics: npt.ArrayLike,
-    of_sums: Callable[[Array], Array],
+    of_sums: Mapping[str, Callable[[Array], Array]],
     *,
     resamples: int = 1000,
     level: float = 0.95,
     seed: int = 0,
-) -> Interval:
-    """Interval of any figure that depends on the data through sums over groups.
+) -> dict[str, Interval]:
+    """Intervals of figures that depend on the data through sums over groups; all see the same draws.
 
     Args:
         statistics: `[groups, k]`, each group's k sufficient statistics.
-        of_sums: Maps sums `[..., k]` to the figure `[...]`, vectorised.
+        of_sums: By name, what maps sums `[..., k]` to a figure `[...]`, vectorised.
         resamples: Number of bootstrap draws.
         level: Coverage, in (0, 1).
-        seed: Seed of the draws; the same seed and data give the same interval.
+        seed: Seed of the draws; the same seed and data give the same intervals.
 
     Returns:
-        The interval. Draws in which the figure is undefined (NaN) are left out; without groups all ends are NaN.
+        The intervals by name. Draws in which a figure is undefined (NaN) are left out; without groups all ends are NaN.
     """
     table = np.asarray(statistics, dtype=np.float64)
     groups = table.shape[0]
+    blocks = [_times_drawn(rows, groups) @ table for rows in _draws(groups, resamples, seed)] if groups else []
+    sums = np.concatenate(blocks) if blocks else np.zeros((0, table.shape[1]))
     with np.errstate(divide="ignore", invalid="ignore"):
-        value = float(of_sums(table.sum(axis=0)))
-        if groups == 0:
-            return Interval(value, float("nan"), float("nan"), 0, level)
-        draws = [of_sums(np.take(table, rows, axis=0).sum(axis=1)) for rows in _draws(groups, resamples, seed)]
-    return _percentiles(value, np.concatenate(draws), groups, level)
+        return {name: _percentiles(float(figure(table.sum(axis=0))), figure(sums), groups, level) for name, figure in of_sums.items()}
 
 
 def ratio_interval(
@@ -88,7 +86,7 @@ def ratio_interval(
         seed: Seed of the draws.
     """
     table = np.stack([np.asarray(numerators, np.float64), np.asarray(denominators, np.float64)], axis=1)
-    return sums_interval(table, lambda sums: sums[..., 0] / sums[..., 1], resamples=resamples, level=level, seed=seed)
+    return sums_intervals(table, {"": lambda sums: sums[..., 0] / sums[..., 1]}, resamples=resamples, level=level, seed=seed)[""]
 
 
 def difference_interval(
@@ -109,7 +107,8 @@ def difference_interval(
         seed: Seed of the draws.
     """
     table = np.stack([np.asarray(part, np.float64) for part in (*first, *second)], axis=1)
-    return sums_interval(table, lambda s: s[..., 0] / s[..., 1] - s[..., 2] / s[..., 3], resamples=resamples, level=level, seed=seed)
+    figure = {"": lambda s: s[..., 0] / s[..., 1] - s[..., 2] / s[..., 3]}
+    return sums_intervals(table, figure, resamples=resamples, level=level, seed=seed)[""]
 
 
 def weighted_interval(
@@ -127,9 +126,7 @@ def weighted_interval(
     value = statistic(np.ones(groups))
     if groups == 0:
         return Interval(value, float("nan"), float("nan"), 0, level)
-    draws = [
-        statistic(np.bincount(rows, minlength=groups).astype(np.float64)) for block in _draws(groups, resamples, seed) for rows in block
-    ]
+    draws = [statistic(weights) for rows in _draws(groups, resamples, seed) for weights in _times_drawn(rows, groups)]
     return _percentiles(value, np.asarray(draws), groups, level)
 
 
@@ -139,6 +136,11 @@ def _draws(groups: int, resamples: int, seed: int) -> Iterator[Array]:
     at_once = max(1, _DRAWS_AT_ONCE // groups)
     for start in range(0, resamples, at_once):
         yield rng.integers(0, groups, size=(min(at_once, resamples - start), groups), dtype=np.int32)
+
+
+def _times_drawn(rows: Array, groups: int) -> Array:
+    """How often each group was drawn, float64 `[draws, groups]`."""
+    return np.stack([np.bincount(drawn, minlength=groups) for drawn in rows]).astype(np.float64)
 
 
 def _percentiles(value: float, draws: Array, groups: int, level: float) -> Interval:

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from adray.errors import DataError
-from adray.ranking.bootstrap import Interval, ratio_interval
+from adray.ranking.bootstrap import Interval, sums_intervals
 from adray.ranking.list_metrics import check_offsets, choice_weights, list_ids
 
 Array = npt.NDArray[Any]
@@ -50,7 +50,8 @@ class WorldValue:
         logging: Click rate of the logging policy, `sum propensity * p`.
         uniform: Click rate of a uniformly random choice.
         oracle: Click rate of always showing the best candidate.
-        best_per_sku: Click rate of the best choice that looks at the SKU but not at the user: the ceiling without personalisation.
+        best_per_sku: Click rate of the best choice that looks at the SKU but not at the user, found on these very requests: the
+            ceiling without personalisation.
         uplift_share: `(policy - logging) / (oracle - logging)`: 0 is as good as the log, 1 is perfect, below 0 is worse than the log.
         best_per_sku_share: The same share for `best_per_sku`.
         uniform_share: The same share for `uniform`.
@@ -124,20 +125,26 @@ def world_value(truth: RequestTruth, scores: npt.ArrayLike, *, resamples: int = 
         "oracle": per_request(choice_weights(truth.click_probability, cuts)),
         "best_per_sku": per_request(choice_weights(mean_by_creative(truth), cuts)),
     }
-    gain = value["oracle"] - value["logging"]
+    names = [*value, "requests"]
+    table = np.stack([*value.values(), np.ones(lengths.size)], axis=1)
+    column = {name: names.index(name) for name in names}
 
-    def interval(numerators: Array, denominators: Array) -> Interval:
-        return ratio_interval(numerators, denominators, resamples=resamples, seed=seed)
+    def mean_of(name: str) -> Callable[[Array], Array]:
+        return lambda sums: sums[..., column[name]] / sums[..., column["requests"]]
 
-    ones = np.ones(lengths.size)
-    shares = {name: interval(value[name] - value["logging"], gain) for name in ("policy", "best_per_sku", "uniform")}
-    return WorldValue(
-        **{name: interval(values, ones) for name, values in value.items()},
-        uplift_share=shares["policy"],
-        best_per_sku_share=shares["best_per_sku"],
-        uniform_share=shares["uniform"],
-        requests=lengths.size,
-    )
+    def share_of(name: str) -> Callable[[Array], Array]:
+        def share(sums: Array) -> Array:
+            logged = sums[..., column["logging"]]
+            return (sums[..., column[name]] - logged) / (sums[..., column["oracle"]] - logged)
+
+        return share
+
+    figures = {name: mean_of(name) for name in value} | {
+        "uplift_share": share_of("policy"),
+        "best_per_sku_share": share_of("best_per_sku"),
+        "uniform_share": share_of("uniform"),
+    }
+    return WorldValue(**sums_intervals(table, figures, resamples=resamples, seed=seed), requests=lengths.size)
 
 
 def mean_by_creative(truth: RequestTruth) -> Array:
