@@ -56,7 +56,7 @@ def _checked_loss(outputs: Any, rank: int) -> Tensor:
         raise TrainingError("the module's forward must return a dict whose 'loss' is a scalar that depends on trainable weights")
     if not torch.isfinite(loss):
         raise TrainingError(
-            f"the loss is {float(loss)} on the very first batch, before any step, on rank {rank}",
+            f"the loss is {float(loss.detach())} on the very first batch, before any step, on rank {rank}",
             "look at that batch and the weights' start",
         )
     return loss

@@ -26,7 +26,7 @@ from adray.training.evaluation import evaluate, export, whole_module
 from adray.training.meter import Meter
 from adray.training.module import Batch, TrainModule, TrainTask
 from adray.training.reporter import Reporter
-from adray.training.resume import Position, check_fits, rank_state, restore_rank_state
+from adray.training.resume import Position, check_convertible, check_fits, rank_state, restore_rank_state
 from adray.training.schedule import lr_factor
 from adray.training.strategy import Engine, Strategy
 from adray.training.tracking import Trackers, open_trackers
@@ -185,6 +185,8 @@ class _Loop:
     def _start_engine(self, module: TrainModule, saved: Checkpoint | None) -> None:
         world, strategy = self._world, self._strategy
         convert = saved is not None and strategy.must_convert(int(saved.metadata["world_size"]), world.size)
+        if convert:
+            check_convertible(module, self._config)
         self._engine = strategy.prepare(module, world, converted=convert)
         if saved is not None:
             self._engine.load(self._store.converted(saved, strategy.convert) if convert else saved.folder)
@@ -224,7 +226,7 @@ class _Loop:
             outputs = engine.forward(batch if device.type == "cpu" else batch.to(device))
             meter.add(outputs)
             if device.type == "cpu" and not torch.isfinite(outputs["loss"]):
-                self._raise_bad_loss(position.step + 1, float(outputs["loss"]))
+                self._raise_bad_loss(position.step + 1, float(outputs["loss"].detach()))
             engine.backward(outputs["loss"])
             engine.step()
         position.step += 1

@@ -20,11 +20,12 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2.api.callback import UserCallback
 
-from adray.errors import AdrayError, ResourceError, TrainingError
+from adray.errors import AdrayError, TrainingError
 from adray.training.config import TrainingConfig
 from adray.training.error_log import log_error
 from adray.training.loop import TrainJob, WorkerResult, train_worker
 from adray.training.reporter import RayReporter
+from adray.training.resources import check_fits_cluster
 
 # Ray's defaults are for large clusters: two seconds between looks at the workers, a minute for them to start.
 _RAY_SETTINGS = {
@@ -166,35 +167,6 @@ def _root_error(error: ray.train.TrainingFailedError, config: TrainingConfig) ->
 
 def _is_death(error: BaseException) -> bool:
     return isinstance(getattr(error, "health_check_failure", error), RayActorError)
-
-
-def check_fits_cluster(config: TrainingConfig, resources: Mapping[str, float]) -> str:
-    """Refuse workers that can never be placed: Ray would wait for them for ever.
-
-    One CPU is left for reading data; workers that reserve every CPU would wait for data that nobody can read.
-
-    Args:
-        config: Workers and what each reserves; the smaller number counts when elastic.
-        resources: The cluster's totals, as from `ray.cluster_resources`.
-
-    Returns:
-        The sum, for a report.
-
-    Raises:
-        ResourceError: With the sum that does not work out.
-    """
-    workers = config.world_sizes()[0]
-    cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
-    needed = workers * config.cpus_per_worker + 1
-    text = f"{workers} workers x {config.cpus_per_worker:g} CPUs + 1 for data = {needed:g} of {cpus:g} CPUs"
-    if needed > cpus:
-        raise ResourceError(f"training needs {text}", "lower training.workers or cpus_per_worker, or add nodes")
-    if config.gpus:
-        text += f", {workers} of {gpus:g} GPUs"
-        if workers > gpus:
-            problem = f"training needs {workers} GPUs, the cluster has {gpus:g}"
-            raise ResourceError(problem, "lower training.workers or set training.gpus=false")
-    return text
 
 
 @contextmanager

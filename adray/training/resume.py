@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adray.errors import ConfigError, DataError
+from adray.errors import ConfigError, DataError, TrainingError
 from adray.training.checkpoint import Checkpoint
 from adray.training.config import TrainingConfig
 from adray.training.distributed import World, random_state, seed_everything, set_random_state
@@ -101,6 +101,23 @@ def check_fits(saved: Checkpoint, config: TrainingConfig, position: Position, se
                 f"cannot resume from {saved.folder}: {what} {name}={value!r}, the checkpoint was made with {found[name]!r}",
                 "set it back, or start a run of another name",
             )
+
+
+def check_convertible(module: TrainModule, config: TrainingConfig) -> None:
+    """Refuse to take a run to another world size when part of its weights would silently stay behind.
+
+    DeepSpeed's conversion carries what the optimizer owns. Frozen weights come from `build_module` again, which is
+    right unless the module changes them itself; below ZeRO-3 they are saved apart.
+
+    Raises:
+        TrainingError: If ZeRO-3 shards frozen weights of a module that has step hooks.
+    """
+    hooks = any(getattr(type(module), name) is not getattr(TrainModule, name) for name in ("before_step", "after_step"))
+    if config.zero_stage == 3 and hooks and not all(p.requires_grad for p in module.parameters()):
+        raise TrainingError(
+            "a ZeRO-3 run whose module changes frozen weights in its step hooks cannot go on with another number of workers",
+            "resume with as many workers as before, or train with training.zero_stage=2",
+        )
 
 
 def rank_state(module: TrainModule, average: WeightAverage | None, config: TrainingConfig, rank: int) -> dict[str, dict[str, Tensor]]:
