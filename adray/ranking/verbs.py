@@ -1,0 +1,165 @@
+"""What the command line calls for configs of kind `ranker`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from adray.checks import Check
+from adray.data.checks import data_checks
+from adray.data.ingest import ingest
+from adray.data.tables import Tables
+from adray.errors import ArtifactError
+from adray.ranking import judgement
+from adray.ranking.catalogue import build_catalogue
+from adray.ranking.plots import learning_curves
+from adray.ranking.run_config import RankerRunConfig
+from adray.ranking.scoring import HeavyRanker, LightRanker
+from adray.ranking.task import Features, RankerTask, build_features
+from adray.run import Run
+from adray.training.checkpoint import list_checkpoints
+from adray.training.checks import training_checks
+from adray.training.fit import TrainResult, fit
+from adray.training.loop import CHECKPOINTS, EXPORT
+
+CONFIG = RankerRunConfig
+_TABLES, _FEATURES, _EVALUATION = "tables", "features", "evaluation"
+
+
+def train(config: RankerRunConfig, run: Run) -> None:
+    """Ingest the tables, train, export both halves, and judge them.
+
+    Raises:
+        AdrayError: Whatever is the user's to mend in data, config or resources.
+    """
+    tables, features = _prepare(config, run)
+    with run.stage("train"):
+        result = _fit(config, config, run, tables, features)
+    _report_training(run, result)
+    _judge(config, run, tables, features, tables.holdout)
+
+
+def export(config: RankerRunConfig, run: Run) -> None:
+    """Write the artifacts again from the run's last complete checkpoint, without training on; for a run that was stopped early.
+
+    Raises:
+        ArtifactError: If the run has no checkpoint.
+    """
+    saved = list_checkpoints(run.folder / CHECKPOINTS)
+    if not saved:
+        raise ArtifactError(f"run {config.name!r} has no checkpoint in {run.folder / CHECKPOINTS}", "train it first")
+    tables, features = _prepare(config, run)
+    # A run that has all its steps behind it has nothing left but to be exported.
+    last = max(one.step for one in saved)
+    training = config.training.model_copy(update={"max_steps": last, "epochs": None, "workers": 0})
+    with run.stage("export"):
+        result = _fit(config, config.model_copy(update={"training": training, "resume": True}), run, tables, features)
+    _report_training(run, result)
+    with run.stage("evaluate"):
+        light, heavy = _load(run)
+        if light is not None:
+            judgement.judge_split(run, judgement.restore(light, heavy, features), light, tables.train, features, config.evaluation)
+
+
+def evaluate(config: RankerRunConfig, run: Run) -> None:
+    """Judge the run's artifacts on `data`: on its held-out rows when it is the table that was trained on, else on all its rows.
+
+    Raises:
+        ArtifactError: If the run has no artifact yet.
+        DataError: If the table cannot be used.
+    """
+    light, heavy = _load(run)
+    folder = run.folder / _EVALUATION
+    with run.stage("ingest"):
+        own = ingest(config.data, run.folder / _TABLES) if _same_data(config, run) else None
+        tables = own or ingest(config.data.model_copy(update={"holdout": 0.0}), folder / _TABLES)
+    with run.stage("features"):
+        features = Features(folder / "catalogue", run.folder / _FEATURES / "skus")
+        build_catalogue(tables.creatives or "", features.catalogue, tables.embeddings)
+    run.tables += [path for path in (tables.train, tables.holdout, tables.quarantine) if path]
+    _report_rows(run, tables)
+    _judge_loaded(config, run, tables, features, tables.holdout if own else tables.train, light, heavy)
+
+
+def checks(config: RankerRunConfig, verb: str) -> Iterable[Check]:
+    """Data, batch arithmetic, lanes, resources and versions."""
+    yield from data_checks(config.data)
+    if verb == "train":
+        yield from training_checks(config.training, lanes=config.data.lanes, run_folder=Path(config.runs_dir) / config.name)
+
+
+def _prepare(config: RankerRunConfig, run: Run) -> tuple[Tables, Features]:
+    with run.stage("ingest"):
+        tables = ingest(config.data, run.folder / _TABLES)
+    with run.stage("features"):
+        features = build_features(tables, config.model, run.folder / _FEATURES)
+    run.tables += [path for path in (tables.train, tables.holdout, tables.quarantine) if path]
+    _report_rows(run, tables)
+    return tables, features
+
+
+def _report_rows(run: Run, tables: Tables) -> None:
+    run.log({f"data/rows/{name}": float(rows) for name, rows in tables.rows.items()})
+    run.log({f"data/quarantined/{name}": float(rows) for name, rows in tables.quarantined.items()})
+
+
+def _fit(config: RankerRunConfig, how: RankerRunConfig, run: Run, tables: Tables, features: Features) -> TrainResult:
+    task = RankerTask(config.model, config.data, tables, features, config.seed, config.evaluation.batch_rows)
+    return fit(
+        task,
+        how.training,
+        run_folder=run.folder,
+        run_name=config.name,
+        seed=config.seed,
+        resume=how.resume,
+        record=config.model_dump(mode="json"),
+    )
+
+
+def _report_training(run: Run, result: TrainResult) -> None:
+    run.log(result.metrics)
+    run.log({"train/steps": result.steps, "train/epochs": result.epochs, "train/world_size": result.world_size})
+    run.seconds.update({f"train/{name}": seconds for name, seconds in result.seconds.items()})
+    run.artifacts += [str(path) for path in sorted(result.export_folder.iterdir())]
+    curve = run.folder / "plots" / "loss.png"
+    run.add_plot("Training loss", learning_curves(run.folder / "metrics.jsonl", ["train/loss"], curve))
+
+
+def _judge(config: RankerRunConfig, run: Run, tables: Tables, features: Features, held_out: str | None) -> None:
+    _judge_loaded(config, run, tables, features, held_out, *_load(run))
+
+
+def _judge_loaded(
+    config: RankerRunConfig,
+    run: Run,
+    tables: Tables,
+    features: Features,
+    held_out: str | None,
+    light: LightRanker | None,
+    heavy: HeavyRanker | None,
+) -> None:
+    with run.stage("evaluate"):
+        joint = judgement.restore(light, heavy, features)
+        if held_out is not None:
+            judgement.judge_held_out(run, joint, held_out, features, config.evaluation, config.data)
+        if light is not None and not run.metrics.get("ranker/split_max_abs_diff"):
+            judgement.judge_split(run, joint, light, tables.train, features, config.evaluation)
+        judgement.judge_in_world(run, joint, tables, features, config.evaluation, config.seed)
+
+
+def _load(run: Run) -> tuple[LightRanker | None, HeavyRanker | None]:
+    folder = run.folder / EXPORT
+    light = LightRanker.load(folder / "light") if (folder / "light").exists() else None
+    heavy = HeavyRanker.load(folder / "heavy") if (folder / "heavy").exists() else None
+    if light is None and heavy is None:
+        raise ArtifactError(f"run {run.name!r} has no artifact in {folder}", "train it first")
+    return light, heavy
+
+
+def _same_data(config: RankerRunConfig, run: Run) -> bool:
+    """Whether `data` names the very table that the run was trained on."""
+    from adray.data.adapters import open_inputs
+    from adray.data.ingest import fingerprint
+    from adray.data.tables import read_tables
+
+    return read_tables(run.folder / _TABLES).fingerprint == fingerprint(config.data, open_inputs(config.data))
