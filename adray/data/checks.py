@@ -74,7 +74,7 @@ def _sample_check(name: str, table: TableInput, config: DataConfig) -> Check:
         rows = table.adapted(_sample(table))
         if table.grouping is not None:
             rows = table.grouping.make(rows)
-        rules = Rules(table.schema, target, needs_time=name == "impressions" and config.holdout > 0)
+        rules = Rules(table.schema, target, needs_time=name == "impressions" and config.holdout > 0, folder=table.source.folder)
         good, bad = split_rows(rows, rules, "sample")
     except AdrayError as error:
         return Check(title, table.source.path, error)

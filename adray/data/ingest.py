@@ -82,7 +82,8 @@ def _ingest(config: DataConfig, inputs: Inputs, partial: Path, final: Path) -> T
     known: np.ndarray | None = None
     for name, table in inputs.tables().items():
         events = name == "impressions"
-        rules = Rules(table.schema, table.target(), known if events else None, needs_time=events and config.holdout > 0)
+        timed = events and config.holdout > 0
+        rules = Rules(table.schema, table.target(), known if events else None, timed, table.source.folder)
         job = TableJob(table, rules, partial / ("train" if events else name), lost_folder, config.row_group_rows)
         done[name] = ingest_table(job) if events else drop_repeats(job, ingest_table(job))
         check_limit(done[name].lost, config.quarantine_limit, lost_folder, kept_at)

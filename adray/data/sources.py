@@ -60,6 +60,12 @@ class Source:
     size: int
     stamp: tuple[tuple[str, int, int], ...]
 
+    @property
+    def folder(self) -> str:
+        """The folder of the source's first file, in the user's scheme: what relative paths in it are relative to."""
+        scheme, sign, _ = self.path.partition("://")
+        return (scheme + sign if sign else "") + self.stamp[0][0].rpartition("/")[0]
+
 
 def open_source(path: str, types: Mapping[str, str] | None = None) -> Source:
     """Find out what a path holds.

@@ -16,6 +16,9 @@ from adray.data.schema import IMAGE, QUARANTINE, TableSchema
 from adray.data.storage import open_filesystem
 from adray.errors import DataError
 
+PROBLEM = "_problem"
+"""A column that an adapter may add: why it could not make sense of a row, null where it could."""
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -26,12 +29,14 @@ class Rules:
         target: Columns and types of the rows kept (`conform.target_schema`).
         known_creatives: Sorted int64 hashes of the creative ids that exist; None where there is no creatives table.
         needs_time: Every row must have a timestamp, because the table is split by it.
+        folder: What relative paths of pictures are relative to.
     """
 
     schema: TableSchema
     target: pa.Schema
     known_creatives: np.ndarray | None = None
     needs_time: bool = False
+    folder: str = ""
 
 
 @dataclass
@@ -68,8 +73,11 @@ def split_rows(table: pa.Table, rules: Rules, source: str) -> tuple[pa.Table, pa
         DataError: If a whole column has an impossible type.
     """
     conformed = conform(table, rules.target)
-    rows = conformed.table
+    rows = _with_whole_paths(conformed.table, rules.folder)
     violations = Violations(rows.num_rows)
+    if PROBLEM in table.column_names:
+        problems = table.column(PROBLEM)
+        violations.add(_bool(problems.is_valid()), "adapt", lambda row: problems[row].as_py())
     violations.extend(conformed.problems)
     for required in rules.schema.required:
         violations.add(_bool(rows.column(required.name).is_null()), "required", f"{required.name} is null")
@@ -171,6 +179,26 @@ def _check_outcome(rows: pa.Table, rules: Rules, lengths: np.ndarray, aggregated
         violations.add(clicked_null & ~exposed_null, "rules", "exposed is given but clicked is not")
     if rules.schema.name == "impressions":
         violations.add(exposed_null & ~aggregated, "rules", "neither an exposed candidate nor impression counts")
+
+
+def _with_whole_paths(rows: pa.Table, folder: str) -> pa.Table:
+    """Pictures' relative paths made whole: workers that read them later run elsewhere."""
+    if not folder:
+        return rows
+    for index, column in enumerate(rows.schema):
+        if not column.type.equals(IMAGE):
+            continue
+        images = rows.column(index).combine_chunks()
+        images = images.chunk(0) if isinstance(images, pa.ChunkedArray) else images
+        paths = pc.struct_field(images, "path")
+        if paths.null_count == len(paths):
+            continue
+        whole = pc.or_(pc.starts_with(paths, "/"), pc.match_substring(paths, "://"))
+        paths = pc.if_else(whole, paths, pc.binary_join_element_wise(folder, paths, "/"))
+        mask = images.is_null()
+        images = pa.StructArray.from_arrays([pc.struct_field(images, "bytes"), paths], fields=list(IMAGE), mask=mask)
+        rows = rows.set_column(index, column, images)
+    return rows
 
 
 def _check_images(rows: pa.Table, column: str, violations: Violations) -> None:

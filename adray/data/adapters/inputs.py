@@ -11,6 +11,7 @@ from adray.data.adapters.grouping import Grouping
 from adray.data.conform import target_schema
 from adray.data.schema import TableSchema
 from adray.data.sources import Source
+from adray.data.validate import PROBLEM
 from adray.errors import DataError
 
 
@@ -22,7 +23,7 @@ class TableInput:
         schema: The standard table.
         source: Where its rows come from.
         adapt: Source rows to rows of the table's columns, any number of rows at a time, also none. With `grouping`, to the
-            rows that are grouped.
+            rows that are grouped. A column `validate.PROBLEM` may say why a row cannot be used.
         grouping: For sources with several rows per row of the table.
     """
 
@@ -40,6 +41,8 @@ class TableInput:
         empty = self.adapted(self.source.schema.empty_table())
         if self.grouping is not None:
             empty = self.grouping.make(empty)
+        if PROBLEM in empty.column_names:
+            empty = empty.drop_columns([PROBLEM])
         return target_schema(empty.schema, self.schema, self.source.path)
 
     def adapted(self, rows: pa.Table) -> pa.Table:

@@ -21,6 +21,7 @@ from adray.data.config import DataConfig
 from adray.data.parquet import nearest
 from adray.data.schema import CANDIDATE, CREATIVES, IMPRESSIONS, PRODUCTS, TableSchema
 from adray.data.sources import open_source
+from adray.data.validate import PROBLEM
 from adray.errors import ConfigError
 
 _MEMBERS = ("propensity", "impressions", "clicks")
@@ -92,13 +93,14 @@ def _lists(rows: pa.Table, separator: str) -> pa.Table:
     lengths = [pc.fill_null(pc.list_value_length(values), 0).to_numpy() for values in lists.values()]
     aligned = np.all([own == lengths[0] for own in lengths], axis=0) if len(candidates) else np.zeros(0, bool)
     if not aligned.all():
-        # Lists of different lengths cannot be told apart: the row loses its candidates, and so goes to the quarantine.
         lists = {n: pc.if_else(pa.array(aligned), values, pa.scalar(None, values.type)) for n, values in lists.items()}
     offsets = np.zeros(len(candidates) + 1, np.int64)
     np.cumsum(np.where(aligned, lengths[0], 0), out=offsets[1:])
     items = pa.StructArray.from_arrays([values.flatten() for values in lists.values()], names=list(lists))
     rest = [name for name in rows.column_names if name not in (*_MEMBERS, "candidates")]
-    return rows.select(rest).append_column("candidates", pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), items))
+    made = rows.select(rest).append_column("candidates", pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), items))
+    problem = pa.array(np.full(len(aligned), f"lists {', '.join(lists)} differ in length"), pa.string(), mask=aligned)
+    return made.append_column(PROBLEM, problem)
 
 
 def _as_list(column: pa.ChunkedArray, separator: str) -> pa.Array:
@@ -117,26 +119,24 @@ def _fold(rows: pa.Table) -> pa.Table:
     columns = {name: groups.rows.column(name).take(groups.first) for name in rows.column_names if name not in members}
     columns["candidates"] = groups.lists(pa.StructArray.from_arrays(list(members.values()), names=list(members)))
     if "exposed" in columns:
-        exposed, shown_row = _exposed(groups)
-        columns["exposed"] = exposed
+        columns["exposed"], shown_row, columns[PROBLEM] = _exposed(groups)
         if "clicked" in columns:
             columns["clicked"] = groups.rows.column("clicked").take(shown_row)
     return pa.table(columns)
 
 
-def _exposed(groups: Groups) -> tuple[pa.Array, pa.Array]:
-    """Each group's exposed index (null for none, -1 for several, which the quarantine then holds) and its row."""
+def _exposed(groups: Groups) -> tuple[pa.Array, pa.Array, pa.Array]:
+    """Each group's exposed index (null for none), its row, and what is wrong where several are exposed."""
     flags = pc.is_in(groups.rows.column("exposed").cast(pa.string()), _TRUE).to_numpy().astype(bool)
     offsets = groups.offsets.to_numpy()
     shown = np.add.reduceat(flags, offsets[:-1], dtype=np.int64) if len(offsets) > 1 else np.zeros(0, np.int64)
     segments = np.repeat(np.arange(len(shown)), np.diff(offsets))
     index = np.zeros(len(shown), np.int64)
-    where = np.flatnonzero(flags)[::-1]
-    # Walking backwards leaves each group's first exposed row.
+    where = np.flatnonzero(flags)
     index[segments[where]] = where
     none = shown == 0
-    place = np.where(shown > 1, -1, index - offsets[:-1])
-    return pa.array(place, pa.int32(), mask=none), pa.array(np.where(none, 0, index), pa.int64(), mask=none)
+    problem = pa.array([f"{count} candidates are marked as exposed" if count > 1 else None for count in shown.tolist()], pa.string())
+    return pa.array(index - offsets[:-1], pa.int32(), mask=none), pa.array(index, pa.int64(), mask=none), problem
 
 
 def _flat(column: pa.ChunkedArray) -> pa.Array:

@@ -261,7 +261,7 @@ def test_mapped_lists(tmp_path: Path) -> None:
     assert [r["request_id"] for r in rows] == ["q0", "q3"]
     assert [(c["creative_id"], c["propensity"]) for c in rows[0]["candidates"]] == [("x", 0.5), ("y", 0.25), ("z", 0.25)]
     lost = quarantined(tables)
-    assert lost["q1"][2] == "candidate list is empty" or lost["q1"][2].startswith("candidates")
+    assert lost["q1"] == ("impressions", "adapt", "lists creative_id, propensity differ in length")
     assert lost["q2"][2].startswith("clicked: 'oops' is not int8")
     assert any("2 columns instead of 6" in reason for _, _, reason in lost.values())
 
@@ -301,6 +301,17 @@ def test_pictures_and_tars_become_creatives(tmp_path: Path) -> None:
         ("s0/b", "s0", None, None),
     ]
     assert quarantined(tables)["s0/c"][1] == "read"
+
+
+def test_pictures_by_relative_path(tmp_path: Path) -> None:
+    things = creatives(30).drop_columns(["image"]).append_column("image", pa.array([f"pictures/{i}.jpg" for i in range(30)]))
+    world = write_world(tmp_path / "world", things=things)
+    (world / "pictures").mkdir()
+    for i in range(29):
+        (world / "pictures" / f"{i}.jpg").write_bytes(picture(i))
+    tables = ingest(DataConfig(path=str(world), quarantine_limit=0.1), tmp_path / "tables")
+    assert pq.read_table(str(tables.creatives))["image"].to_pylist()[3] == {"bytes": None, "path": str(world / "pictures" / "3.jpg")}
+    assert list(quarantined(tables)) == ["c29"]
 
 
 def test_a_table_without_time_cannot_be_split(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from adray.data.adapters.inputs import TableInput
 from adray.data.adapters.upworthy import monday
 from adray.data.config import DataConfig
 from adray.data.sources import read_part
+from adray.data.validate import PROBLEM
 from adray.errors import ConfigError, DataError
 
 
@@ -140,7 +141,8 @@ def test_mapped_aggregated_rows(tmp_path: Path) -> None:
 def test_mapped_exposure_flags(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("r,s,c,e,k\n1,s,a,0,\n1,s,b,1,1\n2,s,a,0,\n3,s,a,true,0\n3,s,b,True,1\n")
     rows = rows_of(mapped(tmp_path / "t.csv", request_id="r", sku_id="s", creative_id="c", exposed="e", clicked="k"))
-    assert [(row["exposed"], row["clicked"]) for row in rows] == [(1, "1"), (None, None), (-1, "0")]
+    assert [(row["exposed"], row["clicked"], row[PROBLEM]) for row in rows[:2]] == [(1, "1", None), (None, None, None)]
+    assert rows[2][PROBLEM] == "2 candidates are marked as exposed"
 
 
 def test_mapped_parquet_lists(tmp_path: Path) -> None:
@@ -152,6 +154,7 @@ def test_mapped_parquet_lists(tmp_path: Path) -> None:
     assert rows[0]["candidates"] == [{"creative_id": 5, "propensity": 0.5}, {"creative_id": 6, "propensity": 0.5}]
     # The third row's lists differ in length.
     assert rows[1]["candidates"] == [] and not rows[2]["candidates"]
+    assert [row[PROBLEM] for row in rows] == [None, None, "lists creative_id, propensity differ in length"]
 
 
 @pytest.mark.parametrize(
