@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import time
 import warnings
@@ -63,7 +64,7 @@ class ServeHandle:
         found = {}
         for name in self.config.active_deployments():
             deployment, application = APPLICATIONS[name]
-            if application in applications:
+            if application in applications and deployment in applications[application].deployments:
                 found[name] = applications[application].deployments[deployment]
         return found
 
@@ -114,6 +115,8 @@ def start(config: ServeRunConfig) -> ServeHandle:
     from ray import serve
 
     key_hash = exposure.key_hash(config.http)
+    # This process only; replicas and proxies keep logging to their files.
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     seconds: dict[str, float] = {}
     with _timed(seconds, "ray"):
         use_ray(LOCAL_CPUS)
@@ -124,11 +127,9 @@ def start(config: ServeRunConfig) -> ServeHandle:
         with _timed(seconds, "replicas"):
             serve.run_many(targets(config, key_hash))
     except RuntimeError as error:
+        why = _why_failed(handle) or _last_line(str(error))
         handle.close()
-        raise ServingError(
-            f"a deployment did not start: {_last_line(error)}",
-            "run `launch.py check` on this config; replica logs are in Ray's session folder",
-        ) from error
+        raise ServingError(f"a deployment did not start: {why}", "run `launch.py check` on this config") from error
     except BaseException:
         handle.close()
         raise
@@ -285,9 +286,14 @@ def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
-def _last_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+def _why_failed(handle: ServeHandle) -> str:
+    """The error of the first replica that did not start: the last line of the traceback that Serve keeps."""
+    messages = (d.message for d in handle.deployments().values() if d.status == "DEPLOY_FAILED")
+    return next((_last_line(message) for message in messages), "")
+
+
+def _last_line(text: str) -> str:
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
 
 
 @contextmanager

@@ -95,6 +95,7 @@ def add_operation(
         endpoint,
         methods=["POST"],
         summary=operation.summary,
+        tags=["ranking"],
         operation_id=operation.path.removeprefix("/v1/").replace(":", "_").replace("-", "_"),
         responses=_REFUSALS,
         dependencies=list(dependencies),
@@ -209,7 +210,7 @@ def _path(location: Sequence[Any], body: Any) -> str:
     for part in location[1:]:
         if isinstance(body, dict) and part in body or isinstance(body, list) and isinstance(part, int):
             body = body[part]
-        elif not (isinstance(body, dict) and part is location[-1] and part != "[key]"):
+        elif not isinstance(body, dict) or part == "[key]":
             continue
         parts.append(str(part))
     return ".".join(parts).encode("ascii", "backslashreplace").decode()

@@ -74,6 +74,7 @@ def _add_health(app: FastAPI, health: HealthCall) -> None:
         healthz,
         methods=["GET"],
         summary="Whether requests can be answered",
+        tags=["service"],
         operation_id="healthz",
         responses={503: {"model": Health, "description": "The light half is silent"}},
     )

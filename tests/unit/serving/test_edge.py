@@ -127,9 +127,23 @@ def test_replicas_never_hold_the_key_itself():
 
 
 def test_a_body_that_states_its_length_is_refused_unread():
-    response = call(operation_app(CREATIVES_RANK, rank, None), CREATIVES_RANK.path, content=b" " * (4 * 2**20 + 1))
-    assert response.status_code == 413
-    assert "longer than 4194304 bytes" in response.json()["error"]
+    sent: list[dict] = []
+
+    async def receive():
+        raise AssertionError("the body is read")
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": CREATIVES_RANK.path, "headers": [(b"Content-Length", b"4194305")]}
+    asyncio.run(Gate(app(), None)(scope, receive, send))
+    assert sent[0]["status"] == 413
+    assert b"longer than 4194304 bytes" in sent[1]["body"]
+
+
+def test_a_body_of_the_greatest_length_is_read():
+    body, json_type = json.dumps(BODY).encode(), {"content-type": "application/json"}
+    assert call(app(), CREATIVES_RANK.path, content=body + b" " * (4 * 2**20 - len(body)), headers=json_type).status_code == 200
 
 
 def test_a_chunked_body_is_counted():
