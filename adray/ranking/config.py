@@ -161,6 +161,10 @@ class LightConfig(Config):
     hidden: list[int] = Field(default=[128, 64, 32], min_length=1)
     interaction: bool = True
     """Feed the elementwise product of the projected user and creative vectors to the MLP."""
+    exposure_head: Literal["own", "shared"] = "own"
+    """How the head that models the logging policy is trained. `own`: it reads the light half without shaping it, and has a
+    bias per creative. `shared`: its gradient reaches the whole light half, which then learns what was shown as well as
+    what is clicked; on logs of a greedy policy that costs click order."""
     two_tower: bool = False
     """Score by the inner product of the user/SKU vector and the creative vector only (the DSSM-like baseline)."""
     ad_score: AdScoreConfig = AdScoreConfig()

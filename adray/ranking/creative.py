@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adray.ranking.batch import CreativeFeatures
-from adray.ranking.config import AdScoreConfig, CreativeConfig, FeatureConfig, LightConfig
+from adray.ranking.config import AdScoreConfig, CreativeConfig, FeatureConfig, IdSourceConfig, LightConfig
 from adray.ranking.layers import relu_mlp
 from adray.ranking.quantiser import AdScoreEmbedding
 from adray.ranking.ragged import rows_of
@@ -71,10 +71,10 @@ class CreativeRanker(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.delta = config, delta
-        self.encoder = CreativeEncoder(config.creative, content_dim)
+        self.encoder = CreativeEncoder(config.creative, content_dim, exposure_bias=config.exposure_head == "own")
         self.scorer: TwoTowerScorer | MlpScorer = TwoTowerScorer(config) if config.two_tower else MlpScorer(config)
         with torch.no_grad():
-            self.scorer.heads.bias[2] = start_logit
+            self.scorer.heads.bias[1] = start_logit
         liked = config.creative.elements.dim if config.liked is not None and config.creative.elements is not None else 0
         self.user = SideEncoder(config.user, config, boundaries, self.scorer.taste_width, extra=liked)
         self.sku = SideEncoder(config.sku, config, boundaries, self.scorer.taste_width)
@@ -96,12 +96,15 @@ class CreativeRanker(nn.Module):
         Args:
             side: User plus SKU side of the n lists.
             probability: float32 `[n]`, the ad's click probability, live or historical.
-            creatives: `[U, creative dim]`, creative vectors.
+            creatives: `[U, encoder.width]`, creative vectors.
             creative_index: int64 `[m]`, each candidate's row in `creatives`.
             segments: int64 `[m]`, each candidate's list.
         """
         probability = probability.float()
-        exposure, classes = self.scorer(side, probability, creatives, creative_index, segments)
+        vectors = self.encoder.content_part(creatives)
+        exposure, classes = self.scorer(side, probability, vectors, creative_index, segments)
+        if self.config.exposure_head == "own":
+            exposure = exposure + creatives[:, -1][creative_index].float()
         if self.delta:
             source = probability.detach() if self.config.ad_score.mode == "stop" else probability
             shift = torch.logit(source, eps=1e-6)[segments]
@@ -159,11 +162,16 @@ class CreativeEncoder(nn.Module):
     Args:
         config: Sources and widths.
         content_dim: Width of the content vectors; 0 when there are none.
+        exposure_bias: Append a column: how much the logging policy liked the creative. It rides along so that caching a
+            creative means caching one vector.
     """
 
-    def __init__(self, config: CreativeConfig, content_dim: int) -> None:
+    def __init__(self, config: CreativeConfig, content_dim: int, *, exposure_bias: bool = False) -> None:
         super().__init__()
         self.config = config
+        self.width = config.dim + int(exposure_bias)
+        rows = config.id.rows if config.id else IdSourceConfig().rows
+        self.exposure_bias = HashedTable(rows, 1) if exposure_bias else None
         self.elements = HashedTable(config.elements.rows, config.elements.dim) if config.elements else None
         self.ngrams = HashedTable(config.copy_ngrams.rows, config.copy_ngrams.dim) if config.copy_ngrams else None
         self.id = HashedTable(config.id.rows, config.id.dim) if config.id else None
@@ -174,7 +182,7 @@ class CreativeEncoder(nn.Module):
         self.deep = nn.Sequential(nn.Linear(width, 2 * config.dim), nn.ReLU(), nn.Linear(2 * config.dim, config.dim))
 
     def forward(self, creatives: CreativeFeatures) -> Tensor:
-        """Encode U creatives into `[U, dim]`."""
+        """Encode U creatives into `[U, width]`."""
         parts = []
         if self.elements is not None:
             parts.append(self.elements.bag(creatives.elements))
@@ -185,7 +193,15 @@ class CreativeEncoder(nn.Module):
         if self.content is not None:
             parts.append(self.content(creatives.content))
         values = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
-        return self.direct(values) + self.deep(values)
+        vectors = self.direct(values) + self.deep(values)
+        if self.exposure_bias is None:
+            return vectors
+        known = torch.where(creatives.impressions > 0, creatives.ids, 0)
+        return torch.cat([vectors, self.exposure_bias(known).to(vectors.dtype)], dim=1)
+
+    def content_part(self, vectors: Tensor) -> Tensor:
+        """The columns of `[U, width]` that describe the creative itself, `[U, dim]`."""
+        return vectors[:, : self.config.dim]
 
     def _visible_ids(self, creatives: CreativeFeatures) -> Tensor:
         config = self.config.id
@@ -204,15 +220,17 @@ class MlpScorer(nn.Module):
         score: AdScoreConfig = config.ad_score
         self.taste_width = config.creative.dim if config.interaction else 0
         self.ad_score = AdScoreEmbedding(score)
-        # The four linear maps together are the first layer over the concatenation of the four inputs.
+        # The user's and SKU's linear maps and these together are the first layer over all inputs side by side.
         self.score_in = nn.Linear(score.dim, config.hidden[0])
         self.creative_in = nn.Linear(config.creative.dim, config.hidden[0], bias=False)
         self.pair_in = nn.Linear(config.creative.dim, config.hidden[0], bias=False) if config.interaction else None
         self.mlp = relu_mlp(config.hidden[0], config.hidden[1:])
-        # Columns: exposure, no click, click. The wide parts let main effects and tastes reach the heads unsquashed.
-        self.heads = nn.Linear(config.hidden[-1], 3)
-        self.creative_wide = nn.Linear(config.creative.dim, 3, bias=False)
-        self.pair_wide = nn.Linear(config.creative.dim, 3, bias=False) if config.interaction else None
+        # Columns: no click, click. The wide parts let main effects and tastes reach the heads unsquashed.
+        self.heads = nn.Linear(config.hidden[-1], 2)
+        self.creative_wide = nn.Linear(config.creative.dim, 2, bias=False)
+        self.pair_wide = nn.Linear(config.creative.dim, 2, bias=False) if config.interaction else None
+        self.exposure_shapes = config.exposure_head == "shared"
+        self.exposure = nn.Linear(config.hidden[-1] + config.creative.dim, 1)
 
     def forward(
         self, side: Side, probability: Tensor, creatives: Tensor, creative_index: Tensor, segments: Tensor
@@ -225,8 +243,10 @@ class MlpScorer(nn.Module):
             pair = rows_of(side.taste, segments) * rows_of(creatives, creative_index)
             hidden = hidden + self.pair_in(pair)
             wide = wide + self.pair_wide(pair)
-        out = (self.heads(self.mlp(F.relu(hidden))) + wide).float()
-        return out[:, 0], out[:, 1:]
+        hidden = self.mlp(F.relu(hidden))
+        seen = torch.cat([hidden, rows_of(creatives, creative_index)], dim=1)
+        exposure = self.exposure(seen if self.exposure_shapes else seen.detach())
+        return exposure.squeeze(1).float(), (self.heads(hidden) + wide).float()
 
 
 class TwoTowerScorer(nn.Module):
@@ -237,15 +257,20 @@ class TwoTowerScorer(nn.Module):
         self.taste_width = 0
         width = config.creative.dim
         self.bias = nn.Parameter(torch.zeros(config.hidden[0]))
-        self.query = nn.Sequential(nn.ReLU(), relu_mlp(config.hidden[0], config.hidden[1:]), nn.Linear(config.hidden[-1], 3 * width))
-        self.heads = nn.Linear(width, 3)
+        self.trunk = nn.Sequential(nn.ReLU(), relu_mlp(config.hidden[0], config.hidden[1:]))
+        self.query = nn.Linear(config.hidden[-1], 2 * width)
+        self.heads = nn.Linear(width, 2)
+        self.exposure_shapes = config.exposure_head == "shared"
+        self.exposure_query = nn.Linear(config.hidden[-1], width)
 
     def forward(
         self, side: Side, probability: Tensor, creatives: Tensor, creative_index: Tensor, segments: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Exposure logits float32 `[m]` and (no click, click) logits float32 `[m, 2]`; arguments as in `CreativeRanker.score`."""
-        query = self.query(side.hidden + self.bias)
-        vectors = rows_of(creatives, creative_index)
-        products = (rows_of(query, segments).unflatten(1, (3, -1)) * vectors.unsqueeze(1)).sum(dim=2)
-        out = (products + rows_of(self.heads(creatives), creative_index)).float()
-        return out[:, 0], out[:, 1:]
+        hidden, vectors = self.trunk(side.hidden + self.bias), rows_of(creatives, creative_index)
+        products = (rows_of(self.query(hidden), segments).unflatten(1, (2, -1)) * vectors.unsqueeze(1)).sum(dim=2)
+        classes = products + rows_of(self.heads(creatives), creative_index)
+        if not self.exposure_shapes:
+            hidden, vectors = hidden.detach(), vectors.detach()
+        exposure = (rows_of(self.exposure_query(hidden), segments) * vectors).sum(dim=1)
+        return exposure.float(), classes.float()

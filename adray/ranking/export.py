@@ -95,7 +95,7 @@ def _save_sku_fields(skus: SkuTable, hashes: np.ndarray, fields: list[FeatureCon
 
 def _write_vectors(light: CreativeRanker, model: JointRanker, order: np.ndarray, folder: Path) -> None:
     """Encode every creative once, in chunks, straight into the file that serving maps."""
-    shape = (order.size, light.config.creative.dim)
+    shape = (order.size, light.encoder.width)
     if order.size == 0:
         arrays.save(folder, "vectors", np.zeros(shape, np.float32))
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,15 +53,18 @@ class JointRanker(TrainModule):
         config: The model.
         catalogue: Creatives; their vectors are computed at export.
         skus: Number boundaries, and the SKU features and histories that are exported.
+        lineage: Where its tables came from; written into its artifacts.
 
     Raises:
         ConfigError: If the model wants a creative source that the catalogue has not.
     """
 
-    def __init__(self, config: RankerModelConfig, catalogue: Catalogue, skus: SkuTable) -> None:
+    def __init__(
+        self, config: RankerModelConfig, catalogue: Catalogue, skus: SkuTable, lineage: Mapping[str, Any] | None = None
+    ) -> None:
         super().__init__()
         check_sources(config, catalogue)
-        self.config, self.catalogue, self.skus = config, catalogue, skus
+        self.config, self.catalogue, self.skus, self.lineage = config, catalogue, skus, dict(lineage or {})
         start_logit = float(np.log(skus.global_ctr / (1 - skus.global_ctr))) if 0 < skus.global_ctr < 1 else 0.0
         self.heavy = UserSkuRanker(config.heavy, skus.boundaries, start_logit) if config.heavy else None
         self.ad_bias = LogBias(config.bias) if config.bias and config.heavy else None
@@ -81,7 +84,8 @@ class JointRanker(TrainModule):
             self.click_bias = LogBias(config.bias) if config.bias else None
             if config.objective.name == "clid" and self.heavy is not None:
                 self.teacher = TeacherHead(self.heavy.hidden_width, config.light.creative.dim)
-        self.objective = LightObjective(config.objective)
+        own_head = config.light is not None and config.light.exposure_head == "own"
+        self.objective = LightObjective(config.objective, model_exposure=own_head)
 
     def forward(self, batch: RankingBatch) -> dict[str, Tensor]:
         """The weighted loss of both halves, and its terms as means over the lists each applies to."""
@@ -100,7 +104,7 @@ class JointRanker(TrainModule):
             output = self.light.score(side, probability, vectors, batch.creative_index, lists.segments)
             teacher = None
             if self.teacher is not None and hidden is not None:
-                teacher = self.teacher(hidden, vectors, batch.creative_index, lists.segments)
+                teacher = self.teacher(hidden, self.light.encoder.content_part(vectors), batch.creative_index, lists.segments)
             light_loss, light_terms = self.objective(output, teacher, batch, lists, _bias(self.click_bias, batch))
             loss, terms = loss + weights.light_weight * light_loss, {**terms, **light_terms}
         return {"loss": loss, **{f"loss/{name}": term.detach() for name, term in terms.items()}}
@@ -143,9 +147,9 @@ class JointRanker(TrainModule):
         from adray.ranking.export import export_heavy, export_light
 
         if self.light is not None:
-            export_light(self, folder / "light")
+            export_light(self, folder / "light", lineage=self.lineage)
         if self.heavy is not None:
-            export_heavy(self, folder / "heavy")
+            export_heavy(self, folder / "heavy", lineage=self.lineage)
 
     def _light_input(self, ad_logit: Tensor, batch: RankingBatch) -> Tensor:
         """The ad score that the light half is fed: live, historical for a share of rows, or all historical."""

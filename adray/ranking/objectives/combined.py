@@ -30,10 +30,12 @@ class LightObjective:
 
     Args:
         config: Objective and weights.
+        model_exposure: Train the exposure head under every objective. Costs nothing where that head shapes nothing else, and
+            every ranker then exports propensities.
     """
 
-    def __init__(self, config: ObjectiveConfig) -> None:
-        self.config = config
+    def __init__(self, config: ObjectiveConfig, *, model_exposure: bool = False) -> None:
+        self.config, self.model_exposure = config, model_exposure
 
     def __call__(
         self, output: LightOutput, teacher: Tensor | None, batch: RankingBatch, lists: Lists, bias: Tensor
@@ -68,14 +70,15 @@ class LightObjective:
         clicked = torch.where(single, batch.impressions.clicked, 0.0)
         rows = batch.impressions.exposed_rows()
         ordered = single & lists.ordered
-        if name == "vam":
-            return self._vam(output, batch, lists, single)
-        if name == "jrc":
-            return {"jrc": (1.0, self._jrc(output, batch, rows[single], clicked[single], bias[single], single))}
-        click = output.click + bias[lists.segments]
-        terms: Terms = {"click": (1.0, list_mean(click_loss(click[rows], clicked), single))}
-        if name in ("listwise", "listwise_click"):
+        terms: Terms = {}
+        if self.model_exposure or name in ("listwise", "listwise_click"):
             terms["exposure"] = (config.exposure_weight, list_mean(exposure_loss(output.exposure, lists, rows), ordered))
+        if name == "vam":
+            return terms | self._vam(output, batch, lists, single)
+        if name == "jrc":
+            return terms | {"jrc": (1.0, self._jrc(output, batch, rows[single], clicked[single], bias[single], single))}
+        click = output.click + bias[lists.segments]
+        terms["click"] = (1.0, list_mean(click_loss(click[rows], clicked), single))
         if name == "listwise_click":
             losses = click_list_loss(output.exposure, click, clicked, lists, rows)
             terms["click_list"] = (config.click_list_weight, list_mean(losses, ordered))
@@ -96,9 +99,7 @@ class LightObjective:
             "vam_point": (config.vam_pointwise_weight, list_mean(vam_point_loss(output.click, ctr, lists), counted)),
         }
 
-    def _jrc(
-        self, output: LightOutput, batch: RankingBatch, rows: Tensor, clicked: Tensor, bias: Tensor, single: Tensor
-    ) -> Tensor:
+    def _jrc(self, output: LightOutput, batch: RankingBatch, rows: Tensor, clicked: Tensor, bias: Tensor, single: Tensor) -> Tensor:
         classes = rows_of(output.classes, rows)
         classes = torch.stack([classes[:, 0], classes[:, 1] + bias], dim=1)
         sessions = column(batch.impressions.ids, self.config.jrc_session, "id", batch.impressions)[single]

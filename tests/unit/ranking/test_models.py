@@ -103,7 +103,8 @@ def test_first_layer_in_parts_is_one_layer_over_the_concatenation(market, build)
     batch, lists, p = light_inputs(model, market)
     out = light(batch.impressions, batch.creatives, batch.creative_index, lists.segments, p)
     rows, seg = batch.impressions, lists.segments
-    vectors = light.encoder(batch.creatives)[batch.creative_index]
+    encoded = light.encoder(batch.creatives)[batch.creative_index]
+    vectors, exposure_bias = encoded[:, :-1], encoded[:, -1]
     user = torch.cat([light.user.tables(rows), light.encoder.elements.bag(rows.bags["user_liked_elements"])], 1)
     sku = light.sku.tables(rows)
     taste = light.user.taste(user) + light.sku.taste(sku)
@@ -111,11 +112,24 @@ def test_first_layer_in_parts_is_one_layer_over_the_concatenation(market, build)
     inputs = torch.cat([user[seg], sku[seg], scorer.ad_score(p)[seg], vectors, pair], 1)
     weights = (light.user.hidden, light.sku.hidden, scorer.score_in, scorer.creative_in, scorer.pair_in)
     hidden = F.relu(F.linear(inputs, torch.cat([w.weight for w in weights], 1), scorer.score_in.bias))
+    last = scorer.mlp(hidden)
     wide = F.linear(torch.cat([vectors, pair], 1), torch.cat([scorer.creative_wide.weight, scorer.pair_wide.weight], 1))
-    heads = scorer.heads(scorer.mlp(hidden)) + wide
-    assert torch.allclose(out.exposure, heads[:, 0], atol=1e-5)
-    assert torch.allclose(out.classes, heads[:, 1:], atol=1e-5)
-    assert torch.allclose(out.click, heads[:, 2] - heads[:, 1], atol=1e-5)
+    classes = scorer.heads(last) + wide
+    assert torch.allclose(out.classes, classes, atol=1e-5)
+    assert torch.allclose(out.click, classes[:, 1] - classes[:, 0], atol=1e-5)
+    assert torch.allclose(out.exposure, scorer.exposure(torch.cat([last, vectors], 1)).squeeze(1) + exposure_bias, atol=1e-5)
+
+
+@pytest.mark.parametrize("two_tower", [False, True])
+@pytest.mark.parametrize(("head", "shapes"), [("own", False), ("shared", True)])
+def test_the_exposure_head_shapes_the_rest_only_when_shared(market, build, two_tower, head, shapes):
+    model = build(light=light_section(two_tower=two_tower, exposure_head=head))
+    batch, lists, p = light_inputs(model, market)
+    model.light(batch.impressions, batch.creatives, batch.creative_index, lists.segments, p).exposure.square().sum().backward()
+    reached = {n for n, q in model.light.named_parameters() if q.grad is not None and q.grad.abs().sum() > 0}
+    own = {"encoder.exposure_bias.weight", *(n for n, _ in model.light.named_parameters() if n.startswith("scorer.exposure"))}
+    assert ("encoder.direct.weight" in reached and "user.hidden.weight" in reached) is shapes
+    assert reached == own & reached if not shapes else reached > {"encoder.direct.weight"}
 
 
 def test_delta_adds_the_ad_logit(market, build):
@@ -136,7 +150,7 @@ def test_two_tower_is_an_inner_product_blind_to_the_ad_score(market, build):
     # Linear in the creative vector: the score of a mean vector is the mean of scores.
     side = model.light.user_side(batch.impressions) + model.light.sku_side(batch.impressions)
     vectors = torch.randn(2, 8)
-    mixed = torch.cat([vectors, vectors.mean(0, keepdim=True)])
+    mixed = F.pad(torch.cat([vectors, vectors.mean(0, keepdim=True)]), (0, 1))
     out = model.light.score(side, p, mixed, torch.arange(3), torch.zeros(3, dtype=torch.long)).click
     assert out[:2].mean().item() == pytest.approx(out[2].item(), abs=1e-5)
 
