@@ -222,8 +222,8 @@ def test_errors_of_a_worker_are_told_from_those_of_its_peers():
     assert _classified(passing) is passing
     assert isinstance(_classified(lasting), TrainingError)
 
-    class Wrapped(Exception):
+    class WrappedError(Exception):
         def __init__(self, inner):
             self._base_exc = inner
 
-    assert _own_error(Wrapped(own)) is own
+    assert _own_error(WrappedError(own)) is own
