@@ -56,7 +56,7 @@ def ingest(config: DataConfig, folder: str | Path) -> Tables:
     mark = fingerprint(config, inputs)
     if (folder / TABLES_FILE).is_file():
         known = read_tables(folder)
-        if known.fingerprint == mark:
+        if known.fingerprint == mark and Path(known.train).is_dir():
             _check_limits(known, config.quarantine_limit)
             return known
     use_ray()

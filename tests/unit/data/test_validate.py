@@ -107,6 +107,13 @@ def test_creatives_that_do_not_exist() -> None:
     assert reasons({}, rules={"known_creatives": np.zeros(0, np.int64)}) == ["creative 'a' has no row in the creatives"]
 
 
+def test_reference_agrees_with_a_set() -> None:
+    names = [f"c{i}" for i in range(200)]
+    known = np.sort(hash_strings(names[::3]))
+    found = reasons(*[candidates({"creative_id": name}) | {"exposed": 0} for name in names], rules={"known_creatives": known})
+    assert [reason is None for reason in found] == [i % 3 == 0 for i in range(200)]
+
+
 def test_time_is_needed_only_for_a_split() -> None:
     assert reasons({}, rules={"needs_time": True}) == ["timestamp is null, and data.holdout splits by it"]
 
