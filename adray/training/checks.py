@@ -96,11 +96,11 @@ def available_resources() -> Mapping[str, float]:
     if ray.is_initialized():
         return ray.cluster_resources()
     if os.environ.get("RAY_ADDRESS"):
-        from adray.cluster_connection import ensure_ray
+        from adray.ray_session import use_ray
 
-        ensure_ray()
+        use_ray()
         return ray.cluster_resources()
-    # As in `ensure_ray`.
+    # As in `use_ray`.
     return {"CPU": float(max(4, os.cpu_count() or 1)), "GPU": float(_gpus())}
 
 

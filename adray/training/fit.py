@@ -107,11 +107,11 @@ def _run(job: TrainJob, quiet: bool) -> WorkerResult:
 
 
 def _run_on_ray(job: TrainJob, stop: threading.Event, quiet: bool) -> WorkerResult:
-    from adray.cluster_connection import ensure_ray
+    from adray.ray_session import use_ray
     from adray.training.ray_workers import fit_on_ray
 
     # On the main thread: a local Ray dies with the thread that started it.
-    ensure_ray()
+    use_ray()
     folder = Path(job.run_folder)
     box: list[WorkerResult | BaseException] = []
 
