@@ -62,5 +62,3 @@ def _mix(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """An order-sensitive hash of two hashes; uint64 arithmetic wraps."""
     mixed = left * np.uint64(0x9E3779B97F4A7C15) + (right ^ (right >> np.uint64(29))) * np.uint64(0xC2B2AE3D27D4EB4F)
     return mixed ^ (mixed >> np.uint64(32))
-
-

@@ -128,9 +128,7 @@ class LightRanker:
         """Ids of the SKUs in the store, at most `limit`."""
         return _names(self.store.sku_names, limit)
 
-    def rank(
-        self, user: Mapping[str, Any], skus: Sequence[SkuRequest], historical: Mapping[str, float] | None = None
-    ) -> list[RankedSku]:
+    def rank(self, user: Mapping[str, Any], skus: Sequence[SkuRequest], historical: Mapping[str, float] | None = None) -> list[RankedSku]:
         """Order the creatives of one or many SKUs for a user, in one forward pass.
 
         Args:

@@ -80,7 +80,8 @@ class LightObjective:
         click = output.click + bias[lists.segments]
         terms["click"] = (1.0, list_mean(click_loss(click[rows], clicked), single))
         if name == "listwise_click":
-            losses = click_list_loss(output.exposure, click, clicked, lists, rows)
+            policy = _log_policy(output.exposure, batch.impressions.propensity, lists)
+            losses = click_list_loss(policy, click, clicked, lists, rows)
             terms["click_list"] = (config.click_list_weight, list_mean(losses, ordered))
         if teacher is not None:
             terms["teacher"] = (1.0, list_mean(click_loss(teacher[rows] + bias, clicked), single))
@@ -119,3 +120,14 @@ class LightObjective:
             losses, total = multinomial_loss(output.click, impressions, clicks, lists), clicks.sum()
         # Per impression or per click: the scale does not depend on how long the tests ran.
         return {config.aggregated: (1.0, losses.sum() / total.clamp(min=1.0))}
+
+
+def _log_policy(exposure: Tensor, propensity: Tensor, lists: Lists) -> Tensor:
+    """Log of the logging policy, up to a constant per list: logged propensities where a list has them all, else the head's.
+
+    Float32 `[m]`. The within-list click term mistakes every error of the policy for a difference in clicks, so the truth is
+    used where it is known.
+    """
+    known = propensity > 0
+    complete = segment_sum((~known).long(), lists.segments, len(lists)) == 0
+    return torch.where(complete[lists.segments], torch.where(known, propensity, 1.0).log(), exposure)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -11,7 +13,9 @@ from adray.ranking.batch import RankingCollate
 from adray.ranking.catalogue import build_catalogue
 from adray.ranking.config import RankerModelConfig
 from adray.ranking.joint import JointRanker, LogBias
+from adray.ranking.objectives import click_list_loss
 from adray.ranking.objectives.combined import single_exposures
+from adray.ranking.ragged import list_mean
 from adray.ranking.sku_table import build_sku_table
 from adray.ranking.tables import FieldValues
 from tests.helpers.ranking_world import MODEL
@@ -125,6 +129,30 @@ def test_clid_teaches_every_candidate(market, build):
     assert {"loss/teacher", "loss/clid", "loss/click", "loss/ad"} <= out.keys()
     silent = build(objective={"name": "clid", "clid_weight": 0.0})(market.batch(training=True))
     assert out["loss"].item() != pytest.approx(silent["loss"].item())
+
+
+def test_the_click_list_term_takes_logged_propensities_where_a_list_has_them_all(market, build):
+    batch = market.batch()
+    model = build(objective={"name": "listwise_click"}).eval()
+    output = model.scores(batch)
+    lists, rows, clicked = batch.lists(), batch.impressions.exposed_rows(), batch.impressions.clicked
+    click = output.click_logit + output.click_bias[lists.segments]
+
+    def expected(policy: torch.Tensor) -> float:
+        return list_mean(click_list_loss(policy, click, clicked, lists, rows), lists.ordered).item()
+
+    def found(propensity: torch.Tensor) -> float:
+        return model(replace(batch, impressions=replace(batch.impressions, propensity=propensity)))["loss/click_list"].item()
+
+    logged = torch.rand_like(click) + 0.1
+    assert found(logged) == pytest.approx(expected(logged.log()), rel=1e-5)
+    unknown = torch.full_like(click, float("nan"))
+    assert found(unknown) == pytest.approx(expected(output.exposure_logit), rel=1e-5)
+    # One missing propensity makes its whole list fall back to the head.
+    partly = logged.clone()
+    partly[batch.impressions.candidates.offsets[:-1]] = float("nan")
+    assert found(partly) == pytest.approx(expected(output.exposure_logit), rel=1e-5)
+    assert found(logged) != pytest.approx(found(unknown), rel=1e-3)
 
 
 # ---- position ----------------------------------------------------------------------------------------------------------

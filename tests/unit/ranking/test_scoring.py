@@ -49,7 +49,10 @@ def test_parity_sees_a_difference(exported, market):
     assert split_max_abs_diff(exported[0], other, market.batch()) == pytest.approx(0.01, rel=0.01)
 
 
-@pytest.mark.parametrize("section", [{"two_tower": True}, {"interaction": False}, {"exposure_head": "shared"}, {"ad_score": {"codes": 64, "dim": 4, "mode": "interp"}}])
+@pytest.mark.parametrize(
+    "section",
+    [{"two_tower": True}, {"interaction": False}, {"exposure_head": "shared"}, {"ad_score": {"codes": 64, "dim": 4, "mode": "interp"}}],
+)
 def test_every_form_of_the_light_half_survives_the_split(build, market, tmp_path, section):
     model = build(light={**MODEL["light"], **section}, objective={"name": "jrc", "delta": True}).eval()
     model.export(tmp_path)
