@@ -20,7 +20,7 @@ from adray.ranking.sku_table import SkuTable, build_sku_table
 from adray.training.config import TrainingConfig
 from adray.training.fit import fit
 
-_COLUMNS = ["sku_id", "candidates", "exposed", "clicked", *dataset.FIELDS]
+_COLUMNS = ["sku_id", "candidates", "exposed", "clicked", "timestamp", *dataset.FIELDS]
 
 
 class TimedRanker(JointRanker):

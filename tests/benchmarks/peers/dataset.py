@@ -60,6 +60,7 @@ def _write_part(path: Path, ids: np.ndarray, probability: np.ndarray, clicked: n
         "request_id": pa.array(number),
         "sku_id": columns[FIELDS[-1]].cast(pa.string()),
         "candidates": pa.ListArray.from_arrays(pa.array(np.arange(rows + 1, dtype=np.int32)), creative),
+        "timestamp": pa.array(np.arange(rows, dtype=np.int64) * 1000).cast(pa.timestamp("ms", tz="UTC")),
         "exposed": pa.array(np.zeros(rows, np.int32)),
         "clicked": pa.array(clicked.astype(np.int8)),
         "truth": pa.array(probability.astype(np.float32)),
