@@ -60,9 +60,9 @@ class HeldRequest:
         """Complete the request."""
         self.connection.send(self._rest)
 
-    def is_answered(self) -> bool:
-        """Whether an answer, or the end of the connection, has arrived."""
-        return bool(select.select([self.connection.sock], [], [], 0)[0])
+    def is_answered(self, within_s: float = 0.0) -> bool:
+        """Whether an answer, or the end of the connection, has arrived or arrives within the given time."""
+        return bool(select.select([self.connection.sock], [], [], within_s)[0])
 
     def answer(self) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body of the answer, to whatever was sent."""
