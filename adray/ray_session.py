@@ -8,11 +8,18 @@ import sys
 
 from adray.errors import ResourceError
 
+LOCAL_CPUS = 8
+"""Logical CPUs of an instance started here, at least."""
 _OBJECT_STORE_BYTES = 200 * 2**20
 _NAMESPACE = "adray"
 
 
-def use_ray(logical_cpus: int = 8) -> None:
+def local_cpus(logical_cpus: int = LOCAL_CPUS) -> int:
+    """Logical CPUs that an instance started here has: as many as asked for, never fewer than the machine."""
+    return max(logical_cpus, os.cpu_count() or 1)
+
+
+def use_ray(logical_cpus: int = LOCAL_CPUS) -> None:
     """Connect this process to Ray unless it is connected.
 
     With `RAY_ADDRESS` set (as inside a submitted job), that cluster is joined. Otherwise an instance is started in-process,
@@ -32,7 +39,7 @@ def use_ray(logical_cpus: int = 8) -> None:
         if address:
             _join(address)
         else:
-            _start(max(logical_cpus, os.cpu_count() or 1))
+            _start(local_cpus(logical_cpus))
     _quieten_data()
 
 

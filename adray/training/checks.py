@@ -11,6 +11,7 @@ from pathlib import Path
 from adray.checks import Check
 from adray.data.epoch_plan import check_batch_arithmetic
 from adray.errors import AdrayError, ConfigError, ResourceError
+from adray.ray_session import local_cpus, use_ray
 from adray.training.config import TrainingConfig
 from adray.training.resources import check_fits_cluster
 from adray.training.tracking import check_tracking
@@ -96,12 +97,9 @@ def available_resources() -> Mapping[str, float]:
     if ray.is_initialized():
         return ray.cluster_resources()
     if os.environ.get("RAY_ADDRESS"):
-        from adray.ray_session import use_ray
-
         use_ray()
         return ray.cluster_resources()
-    # As in `use_ray`.
-    return {"CPU": float(max(4, os.cpu_count() or 1)), "GPU": float(_gpus())}
+    return {"CPU": float(local_cpus()), "GPU": float(_gpus())}
 
 
 def _gpus() -> int:

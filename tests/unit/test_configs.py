@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,10 @@ OUTSIDE = {DataError, ArtifactError}
 
 
 @pytest.fixture(params=CONFIGS, ids=lambda p: str(p.relative_to(ROOT)))
-def path(request, monkeypatch):
+def path(request, monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
+    for name in re.findall(r"\$\{(\w+)\}", request.param.read_text(encoding="utf-8")):
+        monkeypatch.setenv(name, str(tmp_path / name))
     return request.param.relative_to(ROOT)
 
 
