@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import traceback
@@ -19,5 +20,6 @@ def log_error(run_folder: Path) -> None:
         with (run_folder / ERROR_LOG).open("a", encoding="utf-8") as stream:
             stream.write(header + traceback.format_exc() + "\n")
     except OSError:
-        # A full disk is often what is being reported; the error itself goes on its way.
-        traceback.print_exc()
+        # A full disk is often what is being reported; stderr may lie on it too. The error itself goes on its way.
+        with contextlib.suppress(OSError):
+            traceback.print_exc()

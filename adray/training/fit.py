@@ -98,20 +98,23 @@ def fit(
 
 
 def _run(job: TrainJob, quiet: bool) -> WorkerResult:
-    folder = Path(job.run_folder)
+    in_this_process = launched_by_torchrun() or job.config.workers == 0
+    if not in_this_process:
+        from adray.ray_session import use_ray
+
+        # On the main thread, because a local Ray dies with the thread that started it; and before our signal handlers,
+        # because starting it sets its own.
+        use_ray()
     with stop_on_signals() as stop:
-        if launched_by_torchrun() or job.config.workers == 0:
-            with progress_shown(folder, job.config, quiet=quiet):
-                return train_worker(job, LocalReporter(stop))
-        return _run_on_ray(job, stop, quiet)
+        if not in_this_process:
+            return _run_on_ray(job, stop, quiet)
+        with progress_shown(Path(job.run_folder), job.config, quiet=quiet):
+            return train_worker(job, LocalReporter(stop))
 
 
 def _run_on_ray(job: TrainJob, stop: threading.Event, quiet: bool) -> WorkerResult:
-    from adray.ray_session import use_ray
     from adray.training.ray_workers import fit_on_ray
 
-    # On the main thread: a local Ray dies with the thread that started it.
-    use_ray()
     folder = Path(job.run_folder)
     box: list[WorkerResult | BaseException] = []
 

@@ -52,13 +52,21 @@ class JsonLines:
     def __init__(self, path: Path, step: int) -> None:
         rows = read_metrics(path)
         write_text(path, "".join(json.dumps(row) + "\n" for row in rows if row["step"] <= step))
-        self._stream = path.open("a", encoding="utf-8")
+        # Unbuffered: a row is in the file when the call returns, and nothing is left to write when closing.
+        self._stream = path.open("ab", buffering=0)
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Append one row; a value that is not finite is written as null."""
         row = {"step": step, "time": round(time.time(), 3), **{k: v if math.isfinite(v) else None for k, v in values.items()}}
-        self._stream.write(json.dumps(row) + "\n")
-        self._stream.flush()
+        line = (json.dumps(row) + "\n").encode()
+        try:
+            written = self._stream.write(line)
+        except OSError:
+            self._stream.close()
+            raise
+        if written != len(line):
+            self._stream.close()
+            raise OSError(f"{self._stream.name}: only {written} of {len(line)} bytes could be written")
 
     def pictures(self, step: int, pictures: Mapping[str, Any]) -> None:
         """Text only."""
