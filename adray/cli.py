@@ -68,7 +68,7 @@ def train(config: ConfigPath, overrides: Overrides = [], as_json: AsJson = False
     """Train a model, evaluate it on the held-out rows and export its artifacts.
 
     Examples:
-    - `launch.py train configs/ranker-upworthy.yaml --set data.path=logs/upworthy.csv`
+    - `launch.py train configs/ranker-upworthy.yaml --set data.path=logs/upworthy.parquet`
 
     - `launch.py train configs/ranker-upworthy.yaml --set resume=true` goes on after a crash
 
@@ -84,7 +84,7 @@ def evaluate(config: ConfigPath, overrides: Overrides = [], as_json: AsJson = Fa
     Examples:
     - `launch.py evaluate configs/ranker-upworthy.yaml`
 
-    - `launch.py evaluate configs/ranker-upworthy.yaml --set data.path=logs/next-month.csv --json`
+    - `launch.py evaluate configs/ranker-upworthy.yaml --set data.path=logs/next-month.parquet --json`
     """
     _execute("evaluate", config, overrides, as_json)
 
