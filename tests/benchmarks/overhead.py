@@ -220,9 +220,8 @@ def main() -> None:
             by_hand(task, given.processes, bare=given.inner == "torch")
         return
     launchers = ["ray", "torchrun", "deepspeed", *(["torch"] if given.processes == 1 else [])]
-    print(
-        f"{given.processes} process(es) x 1 thread, {given.rounds} rounds of {given.steps} steps; ms per step ({given.clock}, quantile {given.quantile:g})"
-    )
+    print(f"{given.processes} process(es) x 1 thread, {given.rounds} rounds of {given.steps} steps")
+    print(f"ms per step ({given.clock}, quantile {given.quantile:g})")
     print(f"{'model':<12} " + " ".join(f"{name:>10}" for name in launchers) + "   ray/torchrun   torchrun/deepspeed")
     for model in [given.model] if given.model else BATCH:
         times = [
