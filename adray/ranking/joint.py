@@ -59,9 +59,7 @@ class JointRanker(TrainModule):
         ConfigError: If the model wants a creative source that the catalogue has not.
     """
 
-    def __init__(
-        self, config: RankerModelConfig, catalogue: Catalogue, skus: SkuTable, lineage: Mapping[str, Any] | None = None
-    ) -> None:
+    def __init__(self, config: RankerModelConfig, catalogue: Catalogue, skus: SkuTable, lineage: Mapping[str, Any] | None = None) -> None:
         super().__init__()
         check_sources(config, catalogue)
         self.config, self.catalogue, self.skus, self.lineage = config, catalogue, skus, dict(lineage or {})
