@@ -229,7 +229,8 @@ def main() -> None:
         ]
         medians = {name: statistics.median(row[name] for row in times) for name in launchers}
         ray, torchrun = (statistics.median(row[a] / row[b] for row in times) for a, b in (("ray", "torchrun"), ("torchrun", "deepspeed")))
-        print(f"{model:<12} " + " ".join(f"{medians[name]:>10.2f}" for name in launchers) + f"   {ray:>12.3f}   {torchrun:>18.3f}")
+        row = " ".join(f"{medians[name]:>10.2f}" for name in launchers)
+        print(f"{model:<12} {row}   {ray:>12.3f}   {torchrun:>18.3f}", flush=True)
 
 
 if __name__ == "__main__":
