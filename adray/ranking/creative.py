@@ -21,6 +21,10 @@ from adray.ranking.quantiser import AdScoreEmbedding
 from adray.ranking.ragged import rows_of
 from adray.ranking.tables import FieldTables, HashedTable, Rows, column
 
+# An element stands in many creatives, so its row is learned soon and may start large; taste times creative is a product,
+# whose gradient vanishes while both factors are small.
+_CONTENT_STD = 0.1
+
 
 @dataclass(frozen=True)
 class Side:
@@ -172,7 +176,7 @@ class CreativeEncoder(nn.Module):
         self.width = config.dim + int(exposure_bias)
         rows = config.id.rows if config.id else IdSourceConfig().rows
         self.exposure_bias = HashedTable(rows, 1) if exposure_bias else None
-        self.elements = HashedTable(config.elements.rows, config.elements.dim) if config.elements else None
+        self.elements = HashedTable(config.elements.rows, config.elements.dim, _CONTENT_STD) if config.elements else None
         self.ngrams = HashedTable(config.copy_ngrams.rows, config.copy_ngrams.dim) if config.copy_ngrams else None
         self.id = HashedTable(config.id.rows, config.id.dim) if config.id else None
         self.content = nn.Sequential(nn.LayerNorm(content_dim), nn.Linear(content_dim, config.content.dim)) if config.content else None

@@ -73,23 +73,29 @@ class HashedTable(nn.Module):
     Args:
         rows: Rows, the null row included.
         dim: Width.
+        std: Standard deviation of fresh rows.
     """
 
-    def __init__(self, rows: int, dim: int) -> None:
+    def __init__(self, rows: int, dim: int, std: float = _INIT_STD) -> None:
         super().__init__()
         self.rows, self.dim = rows, dim
-        self.weight = nn.Parameter(torch.randn(rows, dim) * _INIT_STD)
+        self.weight = nn.Parameter(torch.randn(rows, dim) * std)
 
     def forward(self, hashes: Tensor) -> Tensor:
         """Embed int64 hashes of any shape into `[..., dim]`."""
         return F.embedding(hash_to_row(hashes, self.rows), self.weight)
 
     def bag(self, values: Ragged) -> Tensor:
-        """Average the embeddings of each list, `[n, dim]`; zeros for an empty one."""
+        """Sum the embeddings of each list over the root of its length, `[n, dim]`; zeros for an empty one.
+
+        A mean would shrink both the output and every item's gradient with the length, so that the items of long lists
+        hardly learn; a sum would let long lists shout. Between the two, the output's variance does not depend on the length.
+        """
         # Empty storage would make embedding_bag fail, and every list is empty then.
         if values.values.numel() == 0:
             return self.weight.new_zeros(len(values), self.dim)
-        return F.embedding_bag(hash_to_row(values.values, self.rows), self.weight, values.offsets[:-1], mode="mean")
+        total = F.embedding_bag(hash_to_row(values.values, self.rows), self.weight, values.offsets[:-1], mode="sum")
+        return total * values.lengths().clamp(min=1).rsqrt().to(total.dtype).unsqueeze(1)
 
 
 class FieldTables(nn.Module):

@@ -95,11 +95,11 @@ def test_a_missing_or_mistaken_column_is_named(column, kind, message):
         FieldTables([FeatureConfig(name=column, kind=kind)], 2, {})(values())
 
 
-def test_bag_averages_and_an_empty_bag_is_zero():
+def test_bag_sums_over_the_root_of_its_length_and_an_empty_bag_is_zero():
     table = HashedTable(20, 3)
     lists = values().bags["tags"]
     out = table.bag(lists)
-    assert torch.allclose(out[0], table(lists.values[:2]).mean(0)) and torch.equal(out[1], torch.zeros(3))
+    assert torch.allclose(out[0], table(lists.values[:2]).sum(0) / 2**0.5) and torch.equal(out[1], torch.zeros(3))
     assert torch.equal(table.bag(Ragged(torch.empty(0, dtype=torch.long), torch.zeros(3, dtype=torch.long))), torch.zeros(2, 3))
 
 
