@@ -253,4 +253,7 @@ def _print_error(text: str) -> None:
 
 def main() -> None:
     """Entry point of the `adray` command and of `launch.py`."""
+    from adray.ray_session import stay_on_loopback
+
+    stay_on_loopback()
     app()

@@ -19,12 +19,23 @@ def local_cpus(logical_cpus: int = LOCAL_CPUS) -> int:
     return max(logical_cpus, os.cpu_count() or 1)
 
 
+def stay_on_loopback() -> None:
+    """Keep a Ray that is started in this process off every interface but the loopback one. To be called before Ray is imported.
+
+    Ray listens on all interfaces, even when told to be 127.0.0.1, unless it is told that this machine cannot be part of a
+    cluster; that switch is named after the systems it was made for, and is read when Ray is imported.
+    """
+    if not os.environ.get("RAY_ADDRESS"):
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+
+
 def use_ray(logical_cpus: int = LOCAL_CPUS) -> None:
     """Connect this process to Ray unless it is connected.
 
     With `RAY_ADDRESS` set (as inside a submitted job), that cluster is joined. Otherwise an instance is started in-process,
-    without a dashboard and with Ray's token authentication on. Its CPUs are logical: Train workers, Data tasks and Serve
-    replicas each hold one, so there must be enough of them to be placed together, however few cores there are.
+    on the loopback interface, without a dashboard and with Ray's token authentication on. Its CPUs are logical: Train
+    workers, Data tasks and Serve replicas each hold one, so there must be enough of them to be placed together, however
+    few cores there are.
 
     Args:
         logical_cpus: CPUs of an instance started here, at least; never fewer than the machine has.
@@ -32,6 +43,7 @@ def use_ray(logical_cpus: int = LOCAL_CPUS) -> None:
     Raises:
         ResourceError: If the cluster at `RAY_ADDRESS` cannot be reached.
     """
+    stay_on_loopback()
     import ray
 
     if not ray.is_initialized():
@@ -58,7 +70,7 @@ def _start(logical_cpus: int) -> None:
     # Ray otherwise hides GPUs from tasks that ask for none, and warns on every worker's start.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Ray's own services listen on every interface; the token keeps others out. That it is on is no warning to anyone.
+    # Token authentication is on by default; that it is, is no warning to anyone.
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
     ray.init(
         address="local",
@@ -67,6 +79,7 @@ def _start(logical_cpus: int) -> None:
         include_dashboard=False,
         object_store_memory=_OBJECT_STORE_BYTES,
         logging_level=logging.WARNING,
+        _node_ip_address="127.0.0.1",
     )
 
 

@@ -14,6 +14,8 @@ os.environ.update(
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         # A new local instance turns token auth on; tests run on the loopback interface alone.
         "RAY_AUTH_MODE": "disabled",
+        # Read when Ray is imported: without it Ray listens on every interface.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "180",
         "RAY_USAGE_STATS_ENABLED": "0",
