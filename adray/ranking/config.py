@@ -17,7 +17,8 @@ class FeatureConfig(Config):
     name: str
     """The column: `user_*`, `sku_*`, `cross_*`, `user_id`, `sku_id` or any other id column."""
     kind: Literal["id", "number", "bag"] = "id"
-    """`id`: one string or integer; `number`: a float, put into quantile buckets; `bag`: a list of strings, summed over the root of their number."""
+    """`id`: one string or integer; `number`: a float, put into quantile buckets; `bag`: a list of strings, summed over
+    the root of their number."""
     rows: int = Field(default=10_000, ge=2)
     """Rows of the hashed table (id and bag); row 0 is the null row."""
     buckets: int = Field(default=32, ge=2)
