@@ -93,6 +93,7 @@ def demo(config: DemoConfig, run: Run) -> None:
     """
     # One Ray for all parts, with room for trainers, readers and replicas.
     use_ray()
+    run.headlines += ["serve/oracle_uplift_share", "serve/creatives_rank_p50_ms"]
     with run.stage("simulate"):
         simulation.simulate(config.world_run(), run)
     ranker.train(config.ranker_run(), run)

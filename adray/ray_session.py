@@ -79,6 +79,8 @@ def _start(logical_cpus: int) -> None:
         include_dashboard=False,
         object_store_memory=_OBJECT_STORE_BYTES,
         logging_level=logging.WARNING,
+        # What a process prints is in Ray's logs; what goes wrong in it is raised here.
+        log_to_driver=False,
         _node_ip_address="127.0.0.1",
     )
 

@@ -23,6 +23,16 @@ from adray.training.fit import TrainResult, fit
 from adray.training.loop import CHECKPOINTS, EXPORT
 
 CONFIG = RankerRunConfig
+HEADLINES = [
+    "ranker/oracle_uplift_share",
+    "upworthy/pair_accuracy",
+    "ranker/nsctr",
+    "ranker/click_auc",
+    "ranker/ad_auc",
+    "ranker/split_max_abs_diff",
+]
+"""Metrics that a ranker's report shows first, as far as the run has them."""
+
 _TABLES, _FEATURES, _EVALUATION = "tables", "features", "evaluation"
 
 
@@ -138,6 +148,7 @@ def _judge_loaded(
     light: LightRanker | None,
     heavy: HeavyRanker | None,
 ) -> None:
+    run.headlines += HEADLINES
     with run.stage("evaluate"):
         joint = judgement.restore(light, heavy, features)
         if held_out is not None:
