@@ -12,6 +12,7 @@ from adray.data.tables import Tables
 from adray.errors import ArtifactError
 from adray.ranking import judgement
 from adray.ranking.catalogue import build_catalogue
+from adray.ranking.checks import run_checks
 from adray.ranking.plots import learning_curves
 from adray.ranking.run_config import RankerRunConfig
 from adray.ranking.scoring import HeavyRanker, LightRanker
@@ -88,11 +89,13 @@ def evaluate(config: RankerRunConfig, run: Run) -> None:
         build_catalogue(tables.creatives or "", features.catalogue, tables.embeddings)
     run.tables += [path for path in (tables.train, tables.holdout, tables.quarantine) if path]
     _report_rows(run, tables)
+    run.log({"data/rows/evaluated": tables.rows.get("holdout", 0) if own else tables.rows["train"]})
     _judge_loaded(config, run, tables, features, tables.holdout if own else tables.train, light, heavy)
 
 
 def checks(config: RankerRunConfig, verb: str) -> Iterable[Check]:
-    """Data, batch arithmetic, lanes, resources and versions."""
+    """What the run's folder must hold, data, batch arithmetic, lanes, resources and versions."""
+    yield from run_checks(config, verb)
     yield from data_checks(config.data)
     if verb == "train":
         yield from training_checks(config.training, lanes=config.data.lanes, run_folder=Path(config.runs_dir) / config.name)
