@@ -34,7 +34,12 @@ _HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each test the mark of its folder, so that no file can forget its lane."""
+    """Give each test the mark of its folder, so that no file can forget its lane, and run the lanes in their order above.
+
+    Units come first: Ray and the browser's driver leave an event loop and signal handlers in the process.
+    """
+    order = {name: place for place, name in enumerate(LANES)}
+    items.sort(key=lambda item: order.get(item.path.relative_to(_HERE).parts[0], len(order)))
     for item in items:
         mark = LANES.get(item.path.relative_to(_HERE).parts[0])
         if mark is not None:
