@@ -27,7 +27,7 @@ os.environ.pop("RAY_ADDRESS", None)
 
 import pytest
 
-LANES = {"unit": None, "integration": "integration", "chaos": "chaos", "browser": "browser", "benchmarks": "slow"}
+LANES = {"unit": None, "browser": "browser", "chaos": "chaos", "integration": "integration", "benchmarks": "slow"}
 """Folder under tests/ -> the mark its tests carry."""
 
 _HERE = Path(__file__).parent
