@@ -156,7 +156,8 @@ def _judge_loaded(
         joint = judgement.restore(light, heavy, features)
         if held_out is not None:
             judgement.judge_held_out(run, joint, held_out, features, config.evaluation, config.data)
-        if light is not None and not run.metrics.get("ranker/split_max_abs_diff"):
+        # A table from elsewhere may hold none of the creatives that the store knows.
+        if light is not None and held_out != tables.train:
             judgement.judge_split(run, joint, light, tables.train, features, config.evaluation)
         judgement.judge_in_world(run, joint, tables, features, config.evaluation, config.seed)
 
