@@ -15,8 +15,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from adray.bootstrap import Interval, ratio_interval
 from adray.errors import DataError
-from adray.ranking.bootstrap import Interval, ratio_interval
 from adray.ranking.metrics import finite
 
 Array = npt.NDArray[Any]

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from adray.bootstrap import Interval, ratio_interval, weighted_interval
 from adray.errors import DataError
-from adray.ranking.bootstrap import Interval, ratio_interval, weighted_interval
 
 Array = npt.NDArray[Any]
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from adray.bootstrap import Interval, ratio_interval
 from adray.errors import DataError
-from adray.ranking.bootstrap import Interval, ratio_interval
 from adray.ranking.list_metrics import check_offsets, list_ids
 from adray.ranking.metrics import finite
 

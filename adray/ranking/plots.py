@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from adray.bootstrap import Interval
 from adray.errors import DataError
-from adray.ranking.bootstrap import Interval
 from adray.ranking.metrics import CalibrationTable
 from adray.ranking.pair_accuracy import PairAccuracy
 

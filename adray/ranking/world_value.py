@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from adray.bootstrap import Interval, sums_intervals
 from adray.errors import DataError
-from adray.ranking.bootstrap import Interval, sums_intervals
 from adray.ranking.list_metrics import check_offsets, choice_weights, list_ids
 
 Array = npt.NDArray[Any]

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from adray.bootstrap import Interval
 from adray.errors import DataError
 from adray.ranking import metrics, pair_accuracy, plots
-from adray.ranking.bootstrap import Interval
 
 
 @pytest.fixture

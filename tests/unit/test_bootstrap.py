@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from adray.ranking import bootstrap
+from adray import bootstrap
 
 
 def test_interval_of_a_mean_is_about_the_normal_one() -> None:

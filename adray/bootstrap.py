@@ -1,7 +1,7 @@
-"""Percentile bootstrap intervals by drawing whole groups (users, ads or lists) with replacement.
+"""Percentile bootstrap intervals by drawing whole groups (users, ads, SKUs or lists) with replacement.
 
-Rows of one user, one ad or one list are not independent, so the unit that is drawn is the group (the cluster bootstrap;
-Davison and Hinkley, "Bootstrap Methods and their Application", 1997, section 3.8). Nearly every ranking metric is a
+Rows of one user, one SKU or one list are not independent, so the unit that is drawn is the group (the cluster bootstrap;
+Davison and Hinkley, "Bootstrap Methods and their Application", 1997, section 3.8). Nearly every metric is a
 function of sums over groups; those sums are all that a draw needs, so a thousand draws cost one matrix product.
 """
 
