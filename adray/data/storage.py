@@ -74,6 +74,18 @@ def is_folder(path: str) -> bool:
     return _info(filesystem, inner, path).type == fs.FileType.Directory
 
 
+def read_bytes(path: str) -> bytes:
+    """The whole content of a file; local or a URI.
+
+    Raises:
+        OSError: If it cannot be read.
+        DataError: If the URI's scheme is unknown.
+    """
+    filesystem, inner = open_filesystem(path)
+    with filesystem.open_input_stream(inner) as stream:
+        return stream.read()
+
+
 def join(path: str, name: str) -> str:
     """A path below a local folder or URI."""
     return posixpath.join(path, name) if "://" in path else str(Path(path) / name)

@@ -13,7 +13,7 @@ from adray.data.conform import Problem, conform
 from adray.data.hashing import hash_strings
 from adray.data.images import ImageRowError, decode_image
 from adray.data.schema import IMAGE, QUARANTINE, TableSchema
-from adray.data.storage import open_filesystem
+from adray.data.storage import read_bytes
 from adray.errors import DataError
 
 PROBLEM = "_problem"
@@ -206,16 +206,10 @@ def _check_images(rows: pa.Table, column: str, violations: Violations) -> None:
         if not image.is_valid or row in violations.found:
             continue
         try:
-            decode_image(image["bytes"].as_py() if image["bytes"].is_valid else _read(image["path"].as_py()))
+            decode_image(image["bytes"].as_py() if image["bytes"].is_valid else read_bytes(image["path"].as_py()))
         except (ImageRowError, DataError, OSError) as error:
             problem = error.problem if isinstance(error, DataError) else str(error)
             violations.found[row] = ("image", f"{column}: {problem}")
-
-
-def _read(path: str) -> bytes:
-    filesystem, inner = open_filesystem(path)
-    with filesystem.open_input_stream(inner) as stream:
-        return stream.read()
 
 
 def _contains(known: np.ndarray, hashes: np.ndarray) -> np.ndarray:
