@@ -85,7 +85,7 @@ IMPRESSIONS = TableSchema(
 )
 """One row is one (request, SKU) decision with its candidate list nested inside. `exposed` is the index of the candidate
 that was shown, `clicked` is 0 or 1; both are null in aggregated lists. The behaviour sequence is `user_history`
-(SKU ids, oldest first)."""
+(SKU ids, oldest first); `user_clicked_creatives` holds the ids of the creatives that were clicked, likewise."""
 
 EMBEDDINGS = TableSchema(
     "embeddings",

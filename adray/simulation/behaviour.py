@@ -1,4 +1,4 @@
-"""What is known of a user at a block's start: SKUs and elements clicked before. Nothing inside a block is visible in it."""
+"""What is known of a user at a block's start: SKUs, creatives and elements clicked before. Nothing inside a block is visible in it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from adray.simulation.log import Log, Traffic
 from adray.simulation.vocabulary import CATEGORIES
 
 MAX_HISTORY = 20
-"""Most SKUs in `user_history`."""
+"""Most SKUs in `user_history`, and most creatives in `user_clicked_creatives`."""
 MAX_LIKED = 40
 """Most elements in `user_liked_elements`."""
 
@@ -43,13 +43,14 @@ class Behaviour:
         users, block, skus = log.traffic.users[rows], log.traffic.block[rows], log.traffic.skus[rows]
         self._key = users * self._steps + block
         self._skus = skus
-        self._elements = creatives.elements[log.creative[rows]]
+        self._creatives = log.creative[rows]
+        self._elements = creatives.elements[self._creatives]
         self._category_key = np.sort((users * len(CATEGORIES) + products.category[skus]) * self._steps + block)
 
-    def history(self, traffic: Traffic, rows: slice) -> Lists:
-        """SKUs that each row's user clicked in earlier blocks, oldest first, the latest `MAX_HISTORY`."""
+    def history(self, traffic: Traffic, rows: slice) -> tuple[Lists, Lists]:
+        """SKUs, and creatives, that each row's user clicked in earlier blocks, oldest first, the latest `MAX_HISTORY`."""
         clicks, offsets = self._latest(traffic, rows, MAX_HISTORY)
-        return Lists(self._skus[clicks], offsets)
+        return Lists(self._skus[clicks], offsets), Lists(self._creatives[clicks], offsets)
 
     def liked_elements(self, traffic: Traffic, rows: slice) -> tuple[Lists, int]:
         """Elements of the creatives that each row's user clicked in earlier blocks, oldest first.

@@ -139,7 +139,7 @@ class ImpressionTables:
         users, products = self._model.users, self._model.products
         user, sku = traffic.users[rows], traffic.skus[rows]
         number = pc.utf8_lpad(pc.cast(pa.array(np.arange(rows.start, rows.stop)), pa.string()), 10, "0")
-        history = self._behaviour.history(traffic, rows)
+        history, clicked = self._behaviour.history(traffic, rows)
         liked, slots = self._behaviour.liked_elements(traffic, rows)
         liked_index = liked.values + np.tile(_FIRST_OF_SLOT, len(liked.values) // slots)
         return {
@@ -150,6 +150,7 @@ class ImpressionTables:
             "user_city": coded(users.city[user], CITIES),
             "user_gender": coded(users.gender[user], GENDERS),
             "user_history": coded_lists(history, self._sku_ids),
+            "user_clicked_creatives": coded_lists(clicked, self._creative_ids),
             "user_liked_elements": coded_lists(Lists(liked_index, liked.offsets), _LIKED),
             "sku_id": coded(sku, self._sku_ids),
             "sku_category": coded(products.category[sku], [c.name for c in CATEGORIES]),

@@ -12,7 +12,7 @@ from adray.errors import ConfigError
 from adray.run import Run
 from adray.simulation.config import WorldRunConfig, check_truth_size
 from adray.simulation.plots import calibration_plot, contact_sheet, policy_plot
-from adray.simulation.world import WORLD_FILE, simulate_world
+from adray.simulation.world import FORMAT_VERSION, WORLD_FILE, simulate_world
 
 CONFIG = WorldRunConfig
 WORLD_FOLDER = "world"
@@ -63,7 +63,8 @@ def _finished(config: WorldRunConfig, folder: Path) -> dict[str, Any] | None:
     if not (folder / WORLD_FILE).is_file():
         return None
     summary: dict[str, Any] = json.loads((folder / WORLD_FILE).read_text(encoding="utf-8"))
-    same = (summary["seed"], summary["config"]) == (config.seed, config.world.model_dump(mode="json"))
+    found = summary["format_version"], summary["seed"], summary["config"]
+    same = found == (FORMAT_VERSION, config.seed, config.world.model_dump(mode="json"))
     return summary if same else None
 
 

@@ -23,7 +23,8 @@ from adray.simulation.tables import ImpressionTables, creatives_table, products_
 from adray.simulation.truth import PolicyValues, policy_values, write_truth
 
 WORLD_FILE = "world.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Raised when the same config and seed give other tables, so that a resumed run makes its world again."""
 _STAGES = ("products", "creatives", "users", "clicks", "traffic", "log", "truth", "requests")
 
 

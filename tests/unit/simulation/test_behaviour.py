@@ -21,7 +21,7 @@ def test_behaviour_equals_a_plain_replay_of_the_log() -> None:
     log, traffic, products, creatives = logged.log, logged.log.traffic, logged.model.products, logged.model.creatives
     behaviour = Behaviour(log, products, creatives, CONFIG.blocks)
     rows = slice(700, 3000)
-    history = as_lists(behaviour.history(traffic, rows))
+    history, creatives_clicked = map(as_lists, behaviour.history(traffic, rows))
     liked, slots = behaviour.liked_elements(traffic, rows)
     liked_lists = as_lists(liked)
     category_clicks = behaviour.category_clicks(traffic, rows)
@@ -39,6 +39,7 @@ def test_behaviour_equals_a_plain_replay_of_the_log() -> None:
         if row >= rows.start:
             clicks = known[user]
             assert history[row - rows.start] == [s for s, _ in clicks[-MAX_HISTORY:]]
+            assert creatives_clicked[row - rows.start] == [c for _, c in clicks[-MAX_HISTORY:]]
             elements = [int(e) for _, c in clicks for e in creatives.elements[c]]
             assert liked_lists[row - rows.start] == elements[-MAX_LIKED:]
             same = sum(products.category[s] == products.category[sku] for s, _ in clicks)
@@ -54,7 +55,7 @@ def test_requests_know_the_whole_log() -> None:
     log, model = logged.log, logged.model
     requests = draw_requests(CONFIG, model, np.arange(12), np.random.default_rng(0))
     behaviour = Behaviour(log, model.products, model.creatives, CONFIG.blocks)
-    history = as_lists(behaviour.history(requests, slice(0, 100)))
+    history = as_lists(behaviour.history(requests, slice(0, 100))[0])
     for user, skus in zip(requests.users[:100], history, strict=True):
         clicked = log.traffic.skus[log.clicked & (log.traffic.users == user)]
         assert skus == clicked[-MAX_HISTORY:].tolist()

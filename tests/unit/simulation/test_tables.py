@@ -45,6 +45,7 @@ def test_features_of_the_log(world: World) -> None:
         "user_city": text,
         "user_gender": text,
         "user_history": texts,
+        "user_clicked_creatives": texts,
         "user_liked_elements": texts,
         "sku_id": text,
         "sku_category": text,
@@ -93,15 +94,16 @@ def test_liked_elements_are_elements_of_creatives_clicked_before(world: World) -
         row["creative_id"]: [f"{slot}={element}" for slot, element in row["elements"]]
         for row in pq.read_table(world.folder / "creatives.parquet").to_pylist()
     }
-    clicked: dict[str, list[tuple[str, list[str]]]] = {}
+    clicked: dict[str, list[tuple[str, str, list[str]]]] = {}
     for row in pq.read_table(world.folder / "impressions").to_pylist():
         if row["clicked"]:
             shown = row["candidates"][row["exposed"]]["creative_id"]
-            clicked.setdefault(row["user_id"], []).append((row["sku_id"], elements[shown]))
+            clicked.setdefault(row["user_id"], []).append((row["sku_id"], shown, elements[shown]))
     for row in pq.read_table(world.folder / "requests.parquet").to_pylist():
         clicks = clicked.get(row["user_id"], [])
-        assert row["user_history"] == [sku for sku, _ in clicks][-20:]
-        assert row["user_liked_elements"] == [name for _, names in clicks for name in names][-40:]
+        assert row["user_history"] == [sku for sku, _, _ in clicks][-20:]
+        assert row["user_clicked_creatives"] == [creative for _, creative, _ in clicks][-20:]
+        assert row["user_liked_elements"] == [name for _, _, names in clicks for name in names][-40:]
 
 
 def test_users_and_products_keep_their_features(world: World) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,11 @@ def test_a_resumed_run_keeps_a_finished_world_unless_it_asks_for_another(tmp_pat
     resumed = config.model_copy(update={"resume": True})
     verbs.simulate(resumed, open_run(resumed, owns_folder=True))
     assert file.stat().st_mtime_ns == before
+    about = json.loads((file.parent / "world.json").read_text())
+    (file.parent / "world.json").write_text(json.dumps(about | {"format_version": about["format_version"] - 1}))
+    verbs.simulate(resumed, open_run(resumed, owns_folder=True))
+    older, before = before, file.stat().st_mtime_ns
+    assert before != older
     other = resumed.model_copy(update={"seed": 4})
     verbs.simulate(other, open_run(other, owns_folder=True))
     assert file.stat().st_mtime_ns != before
