@@ -196,6 +196,10 @@ class ObjectiveConfig(Config):
     """The objective of lists that carry counts instead of one exposure."""
     delta: bool = False
     """The click logit is the ad logit plus a creative increment, so the light half learns only differences (PinDCO)."""
+    creative_offset: bool = True
+    """The ad's click loss counts in what the light half says that the shown creative added, so that the heavy half learns from
+    cleaner labels. No gradient passes; nothing of it is served. Without effect where the halves are trained separately, where
+    no exposure head is trained, and under `vam`, whose scores are no logits."""
     ad_weight: float = Field(default=1.0, ge=0)
     """Weight of the heavy half's click loss."""
     light_weight: float = Field(default=1.0, ge=0)

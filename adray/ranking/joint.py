@@ -16,8 +16,9 @@ from adray.errors import ConfigError
 from adray.ranking.batch import RankingBatch
 from adray.ranking.catalogue import Catalogue
 from adray.ranking.config import FeatureConfig, RankerModelConfig
-from adray.ranking.creative import CreativeRanker
-from adray.ranking.objectives.combined import LightObjective, single_exposures
+from adray.ranking.creative import CreativeRanker, LightOutput
+from adray.ranking.objectives.combined import LightObjective, log_policy, single_exposures
+from adray.ranking.objectives.offset import shown_offset
 from adray.ranking.objectives.pointwise import click_loss
 from adray.ranking.quantiser import AdScoreEmbedding
 from adray.ranking.ragged import Lists, list_mean, rows_of, segment_sum
@@ -88,23 +89,25 @@ class JointRanker(TrainModule):
     def forward(self, batch: RankingBatch) -> dict[str, Tensor]:
         """The weighted loss of both halves, and its terms as means over the lists each applies to."""
         weights, lists = self.config.objective, batch.lists()
-        loss, terms = batch.ad_history.new_zeros(()), {}
-        probability, hidden = batch.ad_history, None
+        loss = batch.ad_history.new_zeros(())
+        terms: dict[str, Tensor] = {}
+        probability, ad, offset = batch.ad_history, None, batch.ad_history.new_zeros(())
         if self.heavy is not None:
             ad = self.heavy(batch.impressions)
-            hidden = ad.hidden
-            terms["ad"] = ad_loss(ad.logit + _bias(self.ad_bias, batch), batch, lists)
-            loss = loss + weights.ad_weight * terms["ad"]
             probability = self._light_input(ad.logit, batch)
         if self.light is not None:
             side = self.light.user_side(batch.impressions) + self.light.sku_side(batch.impressions)
             vectors = self.light.encoder(batch.creatives)
             output = self.light.score(side, probability, vectors, batch.creative_index, lists.segments)
             teacher = None
-            if self.teacher is not None and hidden is not None:
-                teacher = self.teacher(hidden, self.light.encoder.content_part(vectors), batch.creative_index, lists.segments)
-            light_loss, light_terms = self.objective(output, teacher, batch, lists, _bias(self.click_bias, batch))
-            loss, terms = loss + weights.light_weight * light_loss, {**terms, **light_terms}
+            if self.teacher is not None and ad is not None:
+                teacher = self.teacher(ad.hidden, self.light.encoder.content_part(vectors), batch.creative_index, lists.segments)
+            light_loss, terms = self.objective(output, teacher, batch, lists, _bias(self.click_bias, batch))
+            loss = loss + weights.light_weight * light_loss
+            offset = self._offset(output, batch, lists)
+        if ad is not None:
+            terms["ad"] = ad_loss(ad.logit + offset + _bias(self.ad_bias, batch), batch, lists)
+            loss = loss + weights.ad_weight * terms["ad"]
         return {"loss": loss, **{f"loss/{name}": term.detach() for name, term in terms.items()}}
 
     def scores(self, batch: RankingBatch, *, historical: bool = False) -> RankingScores:
@@ -148,6 +151,15 @@ class JointRanker(TrainModule):
             export_light(self, folder / "light", lineage=self.lineage)
         if self.heavy is not None:
             export_heavy(self, folder / "heavy", lineage=self.lineage)
+
+    def _offset(self, output: LightOutput, batch: RankingBatch, lists: Lists) -> Tensor:
+        """What the shown creative adds to the ad's logit, `[n]`; 0 where the halves share nothing or nothing single was shown."""
+        config, rows = self.config, batch.impressions
+        usable = self.objective.learns_policy and config.objective.name != "vam"
+        if not config.joint or not config.objective.creative_offset or not usable:
+            return torch.zeros_like(batch.ad_history)
+        offset = shown_offset(log_policy(output.exposure, rows.propensity, lists), output.click, lists, rows.exposed_rows())
+        return torch.where(single_exposures(rows), offset, 0.0)
 
     def _light_input(self, ad_logit: Tensor, batch: RankingBatch) -> Tensor:
         """The ad score that the light half is fed: live, historical for a share of rows, or all historical."""

@@ -9,7 +9,7 @@ from adray.data.tables import Tables
 from adray.ranking import plots
 from adray.ranking.evaluation import HeldOutScores, collect_scores, held_out_metrics, judge_copy_pairs
 from adray.ranking.joint import JointRanker
-from adray.ranking.metrics import calibration_table
+from adray.ranking.metrics import auc, calibration_table
 from adray.ranking.pair_accuracy import pair_accuracy_by_z
 from adray.ranking.parity import split_max_abs_diff
 from adray.ranking.run_config import EvaluationConfig
@@ -41,11 +41,19 @@ def restore(light: LightRanker | None, heavy: HeavyRanker | None, features: Feat
 
 
 def judge_held_out(run: Run, joint: JointRanker, table: str, features: Features, config: EvaluationConfig, data: DataConfig) -> None:
-    """Report held-out metrics, with `<adapter>/pair_accuracy` for randomised tests, and their plots."""
+    """Report held-out metrics, with `<adapter>/pair_accuracy` for randomised tests, and their plots.
+
+    `ranker/whole_auc` is the click AUC of the whole graph, which knows the shown creative and, if trained jointly, the live
+    ad score (JAC's row in the paper's table 4, where `ranker/ad_auc` is AR+); serving has neither at hand when it ranks ads.
+    """
     with torch.inference_mode():
         scores = collect_scores(joint, lists_of(table, joint.config, features, config.batch_rows))
     metrics = held_out_metrics(scores, heavy=joint.heavy is not None, light=joint.light is not None)
     run.log(metrics)
+    if joint.heavy is not None and joint.light is not None and scores.single.any():
+        with torch.inference_mode():
+            live = collect_scores(joint, lists_of(table, joint.config, features, config.batch_rows), historical=False)
+        run.log({"ranker/whole_auc": auc(*live.exposed_probability())})
     if data.adapter == "upworthy":
         run.log({name.replace("ranker/", "upworthy/"): value for name, value in metrics.items() if "pair_accuracy" in name})
     _plot_held_out(run, joint, scores)

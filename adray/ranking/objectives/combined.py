@@ -32,10 +32,14 @@ class LightObjective:
         config: Objective and weights.
         model_exposure: Train the exposure head under every objective. Costs nothing where that head shapes nothing else, and
             every ranker then exports propensities.
+
+    Attributes:
+        learns_policy: Whether the exposure head is trained.
     """
 
     def __init__(self, config: ObjectiveConfig, *, model_exposure: bool = False) -> None:
-        self.config, self.model_exposure = config, model_exposure
+        self.config = config
+        self.learns_policy = model_exposure or config.name in ("listwise", "listwise_click")
 
     def __call__(
         self, output: LightOutput, teacher: Tensor | None, batch: RankingBatch, lists: Lists, bias: Tensor
@@ -71,7 +75,7 @@ class LightObjective:
         rows = batch.impressions.exposed_rows()
         ordered = single & lists.ordered
         terms: Terms = {}
-        if self.model_exposure or name in ("listwise", "listwise_click"):
+        if self.learns_policy:
             terms["exposure"] = (config.exposure_weight, list_mean(exposure_loss(output.exposure, lists, rows), ordered))
         if name == "vam":
             return terms | self._vam(output, batch, lists, single)
@@ -80,7 +84,7 @@ class LightObjective:
         click = output.click + bias[lists.segments]
         terms["click"] = (1.0, list_mean(click_loss(click[rows], clicked), single))
         if name == "listwise_click":
-            policy = _log_policy(output.exposure, batch.impressions.propensity, lists)
+            policy = log_policy(output.exposure, batch.impressions.propensity, lists)
             losses = click_list_loss(policy, click, clicked, lists, rows)
             terms["click_list"] = (config.click_list_weight, list_mean(losses, ordered))
         if teacher is not None:
@@ -122,11 +126,19 @@ class LightObjective:
         return {config.aggregated: (1.0, losses.sum() / total.clamp(min=1.0))}
 
 
-def _log_policy(exposure: Tensor, propensity: Tensor, lists: Lists) -> Tensor:
+def log_policy(exposure: Tensor, propensity: Tensor, lists: Lists) -> Tensor:
     """Log of the logging policy, up to a constant per list: logged propensities where a list has them all, else the head's.
 
-    Float32 `[m]`. The within-list click term mistakes every error of the policy for a difference in clicks, so the truth is
-    used where it is known.
+    The within-list click term mistakes every error of the policy for a difference in clicks, so the truth is used where it
+    is known.
+
+    Args:
+        exposure: `[m]`, the exposure head's logits.
+        propensity: `[m]`, logged propensities; NaN where unknown.
+        lists: n lists over the m items.
+
+    Returns:
+        Float32 `[m]`.
     """
     known = propensity > 0
     complete = segment_sum((~known).long(), lists.segments, len(lists)) == 0

@@ -155,6 +155,43 @@ def test_the_click_list_term_takes_logged_propensities_where_a_list_has_them_all
     assert found(logged) != pytest.approx(found(unknown), rel=1e-3)
 
 
+# ---- the shown creative's offset ---------------------------------------------------------------------------------------
+
+
+def test_the_ad_learns_what_the_shown_creative_leaves_unexplained(market, build):
+    model, batch = build().eval(), market.batch(training=True)
+    scores, lists, rows = model.scores(batch), batch.lists(), batch.impressions.exposed_rows()
+    pi, p = batch.impressions.propensity, scores.click_logit.sigmoid()
+    average = torch.stack([(pi[lists.segments == i] * p[lists.segments == i]).sum() for i in range(len(batch))])
+    logit = scores.ad_probability.logit() + scores.click_logit[rows] - average.logit() + scores.ad_bias
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logit, batch.impressions.clicked)
+    assert model(batch)["loss/ad"].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"joint": False},
+        {"objective": {"creative_offset": False}},
+        {"objective": {"name": "vam"}},
+        {"objective": {"name": "pointwise"}, "light": with_light(exposure_head="shared")},
+    ],
+)
+def test_without_a_use_for_it_the_offset_is_none(market, build, sections):
+    batch = market.batch(training=True)
+    alone = build(light=None).eval()
+    both = build(**sections).eval()
+    both.heavy.load_state_dict(alone.heavy.state_dict())
+    both.ad_bias.load_state_dict(alone.ad_bias.state_dict())
+    assert both(batch)["loss/ad"].item() == pytest.approx(alone(batch)["loss/ad"].item(), rel=1e-6)
+
+
+def test_the_ad_loss_sends_the_light_half_nothing(market, build):
+    model = build(objective={"light_weight": 0.0})
+    model(market.batch(training=True))["loss"].backward()
+    assert not any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.light.parameters())
+
+
 # ---- position ----------------------------------------------------------------------------------------------------------
 
 

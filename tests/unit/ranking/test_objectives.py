@@ -45,6 +45,12 @@ def test_click_list_loss_by_hand():
     assert o.click_list_loss(exposure, click, f(0), lists_of(2), rows).item() == 0.0
 
 
+def test_shown_offset_by_hand():
+    # pi = (1/4, 3/4), s(z) = (3/4, 1/2): the average chance is 9/16, i.e. odds of 9/7, against odds of 3 of what was shown.
+    log_policy, click = f(0.0, math.log(3), 1.0), f(math.log(3), 0.0, 5.0)
+    assert torch.allclose(o.shown_offset(log_policy, click, lists_of(2, 1), torch.tensor([0, 2])), f(math.log(3 * 7 / 9), 0.0))
+
+
 def test_vam_by_hand():
     ctr = o.smoothed_ctr(f(100, 0), f(10, 0), alpha=2.0, beta=18.0)
     assert torch.allclose(ctr, f(12 / 120, 0.1))
@@ -179,6 +185,22 @@ def test_a_lists_loss_knows_neither_its_order_nor_its_neighbours(case, seed):
         own = o.click_list_loss(u, z, case["clicked"][i : i + 1], alone, row) + o.clid_loss(z, case["teacher"][rows], alone)
         own = own + o.exposure_loss(u, alone, row)
         assert torch.allclose(own, whole[i : i + 1])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.floats(-8, 3), min_size=2, max_size=9), st.integers(0, 1000))
+def test_the_policys_average_of_what_the_offset_explains_is_the_ads_own_chance(logits, seed):
+    torch.manual_seed(seed)
+    z, policy = f(*logits), torch.randn(len(logits), dtype=torch.float64)
+    pi, lists = policy.softmax(0), lists_of(len(logits))
+    ad = (pi * z.sigmoid()).sum().logit()
+    shown = torch.stack([ad + o.shown_offset(policy + 3.0, z, lists, torch.tensor([e])) for e in range(len(logits))]).squeeze(1)
+    assert torch.allclose(shown, z, atol=1e-6)
+
+
+def test_the_offset_sends_nothing_back():
+    z, policy = f(0.3, -1.0).requires_grad_(), f(0.1, 0.2).requires_grad_()
+    assert not o.shown_offset(policy, z, lists_of(2), torch.tensor([1])).requires_grad
 
 
 def test_lists_of_one_carry_no_order():
