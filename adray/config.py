@@ -43,14 +43,16 @@ def expand_path(value: str) -> str:
         The absolute path, or the URI unchanged.
 
     Raises:
-        ValueError: If a named variable is not set.
+        ValueError: If a named variable is not set or empty.
     """
 
     def lookup(match: re.Match[str]) -> str:
         name = match.group(1)
-        if name not in os.environ:
-            raise ValueError(f"environment variable {name} is not set; export it or --set this field")
-        return os.environ[name]
+        found = os.environ.get(name, "")
+        if not found:
+            state = "empty" if name in os.environ else "not set"
+            raise ValueError(f"environment variable {name} is {state}; export {name}=..., or --set this field")
+        return found
 
     value = _VARIABLE.sub(lookup, value)
     if "://" in value:
@@ -92,18 +94,24 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         The merged mapping, without `base`.
 
     Raises:
-        ConfigError: If the file is missing, not YAML, or not a mapping.
+        ConfigError: If the file is missing, a folder, unreadable, not text, not YAML, or not a mapping.
     """
     path = Path(path)
+    if path.is_dir():
+        near = sorted(p.name for p in path.glob("*.yaml"))
+        cure = f"name one of its files, for example {path / near[0]}" if near else "name a YAML file"
+        raise ConfigError(f"config {path} is a folder, not a file", cure)
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], n=1)
         raise ConfigError(f"config file {path} does not exist", f"did you mean {near[0]}?" if near else "check the path") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"config file {path} cannot be read: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"config file {path} cannot be read: {error.strerror}", "check its permissions and its disk") from None
+    except (UnicodeDecodeError, yaml.reader.ReaderError):
+        raise ConfigError(f"config file {path} is not a text file (UTF-8)", "name the run's YAML file") from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"config file {path} is not valid YAML: {error}") from None
+        raise ConfigError(f"config file {path} is not valid YAML: {error}", "mend that line") from None
     if not isinstance(loaded, dict):
         raise ConfigError(f"config file {path} holds {type(loaded).__name__}, not a mapping", "write `key: value` lines")
     base = loaded.pop("base", None)

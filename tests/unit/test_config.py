@@ -79,10 +79,15 @@ def test_paths(monkeypatch, tmp_path):
     assert build().runs_dir == str(tmp_path / "runs")
 
 
-def test_an_unset_variable_is_named(monkeypatch):
+def test_an_unset_or_empty_variable_is_named(monkeypatch):
     monkeypatch.delenv("NOWHERE", raising=False)
-    with pytest.raises(ConfigError, match="field 'path' is .*environment variable NOWHERE is not set; export it"):
+    line = r"field 'path' is '\$\{NOWHERE\}/x': environment variable NOWHERE is %s; export NOWHERE=\.\.\., or --set this field"
+    with pytest.raises(ConfigError, match=line % "not set"):
         build(path="${NOWHERE}/x")
+    monkeypatch.setenv("NOWHERE", "")
+    with pytest.raises(ConfigError, match=line % "empty"):
+        build(path="${NOWHERE}/x")
+    monkeypatch.delenv("NOWHERE")
     with pytest.raises(ValueError, match="NOWHERE"):
         expand_path("${NOWHERE}")
 
@@ -140,7 +145,13 @@ def test_base_files_are_merged_underneath(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "text"),
-    [(b"- a\n", "holds list, not a mapping"), (b"", "holds NoneType"), (b"a: [", "is not valid YAML"), (b"\xff\xfe\xff", "cannot be read")],
+    [
+        (b"- a\n", "holds list, not a mapping"),
+        (b"", "holds NoneType"),
+        (b"a: [", "is not valid YAML"),
+        (b"\xff\xfe\xff", r"a.yaml is not a text file \(UTF-8\); name the run's YAML file"),
+        (b"PAR1\x00\x15", r"a.yaml is not a text file \(UTF-8\); name the run's YAML file"),
+    ],
 )
 def test_wrong_files(tmp_path, content, text):
     (tmp_path / "a.yaml").write_bytes(content)
@@ -152,8 +163,18 @@ def test_a_missing_file_names_its_neighbour(tmp_path):
     (tmp_path / "ranker.yaml").write_text("a: 1")
     with pytest.raises(ConfigError, match="did you mean ranker.yaml"):
         read_yaml(tmp_path / "rankr.yaml")
-    with pytest.raises(ConfigError, match="cannot be read"):
+
+
+def test_a_folder_or_an_unreadable_file_is_no_config(tmp_path):
+    with pytest.raises(ConfigError, match=f"config {tmp_path} is a folder, not a file; name a YAML file"):
         read_yaml(tmp_path)
+    (tmp_path / "b.yaml").write_text("a: 1")
+    with pytest.raises(ConfigError, match=f"is a folder, not a file; name one of its files, for example {tmp_path / 'b.yaml'}"):
+        read_yaml(tmp_path)
+    # A file that nobody can read from its beginning, root neither.
+    with pytest.raises(ConfigError, match="/proc/self/mem cannot be read: Input/output error; check its permissions") as caught:
+        read_yaml("/proc/self/mem")
+    assert "Errno" not in str(caught.value)
 
 
 def test_yaml_code_is_not_executed(tmp_path):
