@@ -94,6 +94,43 @@ EMBEDDINGS = TableSchema(
     optional=pa.schema([]),
 )
 
+ANNOTATIONS = TableSchema(
+    "annotations",
+    key="annotation_id",
+    required=pa.schema([("annotation_id", pa.string()), ("sku_id", pa.string()), ("image", IMAGE), ("label", pa.string())]),
+    optional=pa.schema(
+        [
+            ("cutout", IMAGE),
+            ("copy", pa.string()),
+            ("prompt", pa.string()),
+            ("depth", IMAGE),
+            ("saliency", IMAGE),
+            ("maps", pa.string()),
+        ]
+    ),
+)
+"""A generated picture of a product and a reviewer's judgement of it (`adray.data.labels`). `cutout` is the product alone, RGBA, on
+a canvas of the picture's size and at its place in the picture. `depth` and `saliency` are grey maps computed from the picture;
+`maps` names what computed them."""
+
+VERDICTS = TableSchema(
+    "verdicts",
+    key="image_id",
+    required=pa.schema(
+        [
+            ("image_id", pa.string()),
+            ("sku_id", pa.string()),
+            ("label", pa.string()),
+            ("accepted", pa.bool_()),
+            ("attempt", pa.int32()),
+            ("probabilities", pa.map_(pa.string(), pa.float32())),
+        ]
+    ),
+    optional=pa.schema([("image", IMAGE), ("prompt", pa.string()), ("seed", pa.int64()), ("inspector", pa.string())]),
+)
+"""A generated picture as an inspector judged it: the most probable label, every label's probability, and whether it was accepted.
+`attempt` counts a product's pictures from 0; `inspector` is the content hash of the artifact that judged."""
+
 REQUESTS = TableSchema("requests", IMPRESSIONS.key, IMPRESSIONS.required, IMPRESSIONS.optional, IMPRESSIONS.feature_prefixes)
 """Decisions still to be made, in the form of `impressions` but without `exposed` and `clicked`: simulated worlds write them
 for evaluation, with the logging policy's propensities on every candidate."""
@@ -120,4 +157,4 @@ QUARANTINE = TableSchema(
     optional=pa.schema([]),
 )
 
-TABLES = {t.name: t for t in (PRODUCTS, CREATIVES, IMPRESSIONS, REQUESTS, EMBEDDINGS, TRUTH, QUARANTINE)}
+TABLES = {t.name: t for t in (PRODUCTS, CREATIVES, IMPRESSIONS, REQUESTS, EMBEDDINGS, ANNOTATIONS, VERDICTS, TRUTH, QUARANTINE)}
