@@ -58,6 +58,10 @@ class Artifact:
 
         return np.load(self._existing(f"{name}.npy"), mmap_mode="r", allow_pickle=False)
 
+    def read_json(self, name: str) -> Any:
+        """Parse `<name>.json`."""
+        return json.loads(self._existing(f"{name}.json").read_text(encoding="utf-8"))
+
     def _existing(self, name: str) -> Path:
         path = self.folder / name
         if not path.is_file():

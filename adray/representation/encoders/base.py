@@ -64,6 +64,14 @@ class Encoder(nn.Module):
     def transform(self) -> Mapping[str, Any]:
         """Everything that shapes `prepare` as JSON values: picture size, mean, crop, prompt, longest text."""
 
+    def stored_tensors(self) -> Mapping[str, Tensor]:
+        """Parts of the state dict that the encoder's artifact holds; what is left out comes back with `assets`."""
+        return self.state_dict()
+
+    def assets(self) -> Mapping[str, Any]:
+        """What rebuilding needs beside config and tensors, as JSON values: a tokenizer, hashes of weights left where they are."""
+        return {}
+
     def transform_hash(self) -> str:
         """First 16 hex digits of the SHA-256 of `transform`: a part of every vector's provenance."""
         return hashlib.sha256(json.dumps(self.transform(), sort_keys=True).encode()).hexdigest()[:16]
