@@ -16,16 +16,20 @@ from adray.files import write_json
 from adray.representation.encoders.base import Encoder
 from adray.representation.encoders.dual_tower import DualTowerConfig
 from adray.representation.encoders.mllm_config import MllmConfig
+from adray.representation.encoders.resnet import ResnetConfig
+from adray.representation.encoders.vit import VitConfig
 
 KIND = "encoder"
 """The artifact's kind."""
 
-EncoderConfig = Annotated[DualTowerConfig | MllmConfig, Field(discriminator="kind")]
+EncoderConfig = Annotated[DualTowerConfig | MllmConfig | ResnetConfig | VitConfig, Field(discriminator="kind")]
 """Every encoder's config; a new one is added here and in `_BUILDERS`."""
 
 _BUILDERS = {
     "dual_tower": ("adray.representation.encoders.dual_tower", "build_dual_tower"),
     "mllm": ("adray.representation.encoders.mllm", "build_mllm"),
+    "resnet": ("adray.representation.encoders.resnet", "build_resnet"),
+    "vit": ("adray.representation.encoders.vit", "build_vit"),
 }
 """Kind -> module and function `(config, assets) -> Encoder`; imported when first needed, as they bring large libraries."""
 
