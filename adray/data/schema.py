@@ -91,8 +91,86 @@ EMBEDDINGS = TableSchema(
     "embeddings",
     key="creative_id",
     required=pa.schema([("creative_id", pa.string()), ("encoder", pa.string()), ("vector", pa.list_(pa.float16()))]),
-    optional=pa.schema([]),
+    optional=pa.schema(
+        [
+            ("sku_id", pa.string()),
+            ("prompt", pa.string()),
+            ("transform", pa.string()),
+            ("dim", pa.int32()),
+            ("normalised", pa.bool_()),
+        ]
+    ),
 )
+"""Vectors under one encoder. `encoder` is the content hash of its artifact; with `prompt` and `transform` (hashes of the
+prompt and of what was done to picture and copy), `dim` and `normalised` (length 1) it is the vectors' provenance. Vectors
+of two provenances cannot be compared, so one table holds one."""
+
+_READ = [("source", pa.string()), ("confidence", pa.float32())]
+"""What every value read off a creative carries: where it was read (`title`, `copy`, `ocr`, `image`, `model`, `none`), and how
+sure the reader is, in [0, 1]."""
+
+READ_VALUE = pa.struct([("value", pa.string()), ("evidence", pa.string()), *_READ])
+"""One value of a closed set or `unknown`; `evidence` is the text it was read from, null where there is none."""
+
+ENTITY = pa.struct(
+    [("type", pa.string()), ("value", pa.string()), ("text", pa.string()), ("start", pa.int32()), ("end", pa.int32())]
+    + [("text_box", pa.int32()), *_READ]
+)
+"""A named thing: characters `start:end` (Unicode code points) of the title, the copy or, with source `ocr`, of a text box."""
+
+_BACKGROUND = pa.struct(
+    [("lab", pa.list_(pa.float32())), ("name", pa.string()), ("coverage", pa.float32()), ("border_share", pa.float32())]
+    + [("dispersion", pa.float32()), *_READ]
+)
+_LOGO = pa.struct([("brand", pa.string()), ("box", pa.list_(pa.float32())), ("score", pa.float32()), *_READ])
+_TEXT_BOX = pa.struct([("polygon", pa.list_(pa.float32())), ("text", pa.string()), ("score", pa.float32()), *_READ])
+
+ATTRIBUTES = TableSchema(
+    "attributes",
+    key="creative_id",
+    required=pa.schema(
+        [
+            ("creative_id", pa.string()),
+            (
+                "explicit",
+                pa.struct(
+                    [
+                        ("background_colour", _BACKGROUND),
+                        ("entities", pa.list_(ENTITY)),
+                        ("logos", pa.list_(_LOGO)),
+                        ("text_boxes", pa.list_(_TEXT_BOX)),
+                    ]
+                ),
+            ),
+            (
+                "implicit",
+                pa.struct(
+                    [
+                        ("promotion", READ_VALUE),
+                        ("audience", pa.struct([(part, READ_VALUE) for part in ("gender", "age_band", "life_stage", "scene")])),
+                        ("style", READ_VALUE),
+                        ("selling_points", pa.list_(READ_VALUE)),
+                    ]
+                ),
+            ),
+            ("schema_version", pa.string()),
+            ("extractor", pa.string()),
+        ]
+    ),
+    optional=pa.schema(
+        [
+            ("sku_id", pa.string()),
+            ("width", pa.int32()),
+            ("height", pa.int32()),
+            ("prompt", pa.string()),
+            ("raw", pa.string()),
+            ("tokens", pa.list_(pa.string())),
+        ]
+    ),
+)
+"""What was read off a creative. Boxes (left, top, right, bottom) and polygons (x, y, x, y, ...) are in pixels of a picture of
+`width` x `height`. `extractor` and `prompt` are hashes of what read it; `raw` keeps a language model's answer that was refused;
+`tokens` are the values as `field=value`, for a ranker."""
 
 ANNOTATIONS = TableSchema(
     "annotations",
@@ -157,4 +235,4 @@ QUARANTINE = TableSchema(
     optional=pa.schema([]),
 )
 
-TABLES = {t.name: t for t in (PRODUCTS, CREATIVES, IMPRESSIONS, REQUESTS, EMBEDDINGS, ANNOTATIONS, VERDICTS, TRUTH, QUARANTINE)}
+TABLES = {t.name: t for t in (PRODUCTS, CREATIVES, IMPRESSIONS, REQUESTS, EMBEDDINGS, ATTRIBUTES, ANNOTATIONS, VERDICTS, TRUTH, QUARANTINE)}
