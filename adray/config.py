@@ -14,7 +14,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -66,6 +66,10 @@ PathStr = Annotated[str, AfterValidator(expand_path)]
 
 class RunConfig(Config):
     """What every run's file holds, whatever its kind."""
+
+    FREE_ON_RESUME: ClassVar[frozenset[str] | None] = None
+    """Dotted fields that may change when a run with checkpoints is resumed; every other one must be as it was. None: the kind
+    itself knows what to keep (a study, a world)."""
 
     kind: str
     """Which component reads this file: `world`, `ranker`, `serve`, `study`, `demo`."""

@@ -13,13 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from adray.config import RunConfig, dump_yaml
+from pydantic import BaseModel
+
+from adray.config import RunConfig, dump_yaml, read_yaml
 from adray.errors import AdrayError, ConfigError, RunExistsError
 from adray.files import write_json, write_text
 
 CONFIG_FILE = "config.yaml"
 REPORT_FILE = "report.json"
 REPORTS_FOLDER = "reports"
+CHECKPOINTS_FOLDER = "checkpoints"
+_ALWAYS_FREE = frozenset({"name", "runs_dir", "resume", "replace"})
 _REPORTED_PACKAGES = ("adray", "ray", "torch", "deepspeed", "pyarrow", "numpy")
 
 
@@ -154,14 +158,41 @@ def name_problem(config: RunConfig) -> AdrayError | None:
     folder = run_folder(config)
     if config.resume and config.replace:
         return ConfigError("fields 'resume' and 'replace' are both true", "set one of them")
-    if not is_taken(folder) or config.resume:
+    if not is_taken(folder):
         return None
+    if config.resume:
+        return _resume_problem(config, folder)
     if not config.replace:
         return RunExistsError(f"run {config.name!r} exists in {folder}", "choose another name, or --set resume=true, or --set replace=true")
     if not (folder / CONFIG_FILE).is_file():
         cure = "remove it yourself or choose another name"
         return ConfigError(f"{folder} is not a run's folder (no {CONFIG_FILE}), so it is not replaced", cure)
     return None
+
+
+def _resume_problem(config: RunConfig, folder: Path) -> AdrayError | None:
+    """Why a run cannot go on with this config: a setting that shapes its result is not what its checkpoints were made with."""
+    saved = folder / CONFIG_FILE
+    if config.FREE_ON_RESUME is None or not saved.is_file() or not any((folder / CHECKPOINTS_FOLDER).glob("step-*")):
+        return None
+    for name, before, now in _changed_fields(config, read_yaml(saved), config.FREE_ON_RESUME | _ALWAYS_FREE):
+        problem = f"field {name!r} is {now!r}, but the run's checkpoints were made with {before!r} ({saved})"
+        return ConfigError(problem, "set it back, or choose another name, or --set replace=true --set resume=false")
+    return None
+
+
+def _changed_fields(config: BaseModel, saved: Mapping[str, Any], free: frozenset[str], above: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(dotted name, saved value, present value) of every field that differs; fields that were not saved are new, and left alone."""
+    values = config.model_dump(mode="json")
+    for field_name, now in values.items():
+        name = above + field_name
+        if name in free or field_name not in saved:
+            continue
+        before, section = saved[field_name], getattr(config, field_name)
+        if isinstance(section, BaseModel) and isinstance(before, Mapping):
+            yield from _changed_fields(section, before, free, f"{name}.")
+        elif now != before:
+            yield name, before, now
 
 
 def open_run(config: RunConfig, *, owns_folder: bool) -> Run:
@@ -174,7 +205,7 @@ def open_run(config: RunConfig, *, owns_folder: bool) -> Run:
 
     Raises:
         RunExistsError: If the run exists and neither `resume` nor `replace` is set.
-        ConfigError: If both are set, or the folder to replace is not a run's.
+        ConfigError: If both are set, the folder to replace is not a run's, or the run to resume was begun with other settings.
     """
     folder = run_folder(config)
     if owns_folder:

@@ -8,6 +8,9 @@ from pydantic import Field, model_validator
 
 from adray.config import Config, PathStr
 
+FREE_ON_RESUME = frozenset({"quarantine_limit", "reader", "reader_labels"})
+"""Fields that a resumed run may change: neither the rows nor their order depend on them."""
+
 
 class DataConfig(Config):
     """Which tables a run reads, how they become standard tables, and how they are streamed."""
@@ -26,6 +29,8 @@ class DataConfig(Config):
     """True click probabilities of a simulated world. Unset: `truth*` in the folder of standard tables, if there."""
     embeddings: PathStr | None = None
     """Creative vectors from an encoder."""
+    attributes: PathStr | None = None
+    """What was extracted from the creatives: an `attributes` table."""
     columns: dict[str, str] = Field(default_factory=dict)
     """`mapped` only: standard column -> source column. `candidates` names a list column; `creative_id` instead says
     that the source has one row per candidate, to be grouped by `request_id` and `sku_id`."""

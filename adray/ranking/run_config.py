@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from adray.config import Config, RunConfig
+from adray.data import config as data
 from adray.data.config import DataConfig
 from adray.ranking.config import RankerModelConfig
+from adray.training import config as training
 from adray.training.config import TrainingConfig
 
 
@@ -25,6 +27,10 @@ class EvaluationConfig(Config):
 
 class RankerRunConfig(RunConfig):
     """A run that trains, evaluates and exports a ranker."""
+
+    FREE_ON_RESUME: ClassVar[frozenset[str] | None] = frozenset(
+        {"evaluation", *(f"data.{name}" for name in data.FREE_ON_RESUME), *(f"training.{name}" for name in training.FREE_ON_RESUME)}
+    )
 
     kind: Literal["ranker"]
     data: DataConfig

@@ -10,7 +10,28 @@ from pydantic import Field, model_validator
 
 from adray.config import Config
 
-_MUST_MATCH = ("batch_size", "optimizer", "zero_stage", "precision")
+FREE_ON_RESUME = frozenset(
+    {
+        "epochs",
+        "max_steps",
+        "micro_batch_size",
+        "workers",
+        "gpus",
+        "cpus_per_worker",
+        "threads",
+        "max_failures",
+        "resize_check_s",
+        "gradient_checkpointing",
+        "checkpoint_every",
+        "checkpoint_async",
+        "num_to_keep",
+        "log_every",
+        "evaluate_every",
+        "collective_timeout_s",
+        "tracking",
+    }
+)
+"""Fields that a resumed run may change: how far and where it runs, what it saves and says, not what it learns."""
 
 
 class TrackingConfig(Config):
@@ -47,6 +68,8 @@ class TrainingConfig(Config):
     """Torch threads per worker; 0: as many as `cpus_per_worker` under Ray, torch's own choice in this process."""
     max_failures: int = Field(default=3, ge=0)
     """How often lost workers are replaced before the run gives up."""
+    resize_check_s: float = Field(default=60.0, gt=0)
+    """Elastic workers: seconds between looks for nodes that have come. A group that grows goes on from its last checkpoint."""
     optimizer: Literal["adamw", "adagrad", "sgd"] = "adamw"
     """`adamw` and `sgd` work at every ZeRO stage, `adagrad` at stage 0."""
     lr: float = Field(default=1e-3, gt=0)
@@ -130,9 +153,8 @@ class TrainingConfig(Config):
 
     def fingerprint(self) -> str:
         """Hash of the fields that a checkpoint depends on: a run can only be resumed with the same ones."""
-        values = {name: getattr(self, name) for name in _MUST_MATCH}
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(self.binding_fields(), sort_keys=True).encode()).hexdigest()[:16]
 
     def binding_fields(self) -> dict[str, object]:
-        """The fields behind `fingerprint`, for error messages."""
-        return {name: getattr(self, name) for name in _MUST_MATCH}
+        """The fields behind `fingerprint`: all that `FREE_ON_RESUME` does not name."""
+        return self.model_dump(mode="json", exclude=set(FREE_ON_RESUME))

@@ -95,7 +95,8 @@ def check_fits(saved: Checkpoint, config: TrainingConfig, position: Position, se
     wanted = {"seed": seed, "steps_per_epoch": position.steps_per_epoch, **config.binding_fields()}
     found = {**saved.metadata, **saved.metadata["config"]}
     for name, value in wanted.items():
-        if found[name] != value:
+        # A field that the checkpoint does not know is newer than it.
+        if found.get(name, value) != value:
             what = "the training data gives" if name == "steps_per_epoch" else "the config says"
             raise ConfigError(
                 f"cannot resume from {saved.folder}: {what} {name}={value!r}, the checkpoint was made with {found[name]!r}",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+from typing import ClassVar
 
 import pytest
 
-from adray.config import RunConfig
+from adray.config import Config, RunConfig
 from adray.errors import ConfigError, RunExistsError
 from adray.run import CONFIG_FILE, REPORT_FILE, Run, open_run, read_report, versions
 
@@ -48,6 +49,50 @@ def test_replace_never_deletes_a_folder_that_is_not_a_run(tmp_path):
     with pytest.raises(ConfigError, match="not a run's folder"):
         open_run(config(tmp_path, replace=True), owns_folder=True)
     assert (tmp_path / "a" / "thesis.tex").exists()
+
+
+class Inner(Config):
+    lr: float = 0.1
+    workers: int | tuple[int, int] = 0
+
+
+class Trained(RunConfig):
+    FREE_ON_RESUME: ClassVar[frozenset[str] | None] = frozenset({"training.workers"})
+    training: Inner = Inner()
+    columns: dict[str, str] = {}
+
+
+def trained(tmp_path, **values):
+    return Trained(kind="k", name="a", runs_dir=str(tmp_path), **values)
+
+
+def test_resume_with_checkpoints_refuses_other_settings_and_leaves_the_saved_config(tmp_path):
+    folder = open_run(trained(tmp_path), owns_folder=True).folder
+    saved = (folder / CONFIG_FILE).read_text()
+    (folder / "checkpoints" / "step-00000004").mkdir(parents=True)
+    for change, line in (
+        (
+            {"training": {"lr": 0.2}},
+            r"field 'training.lr' is 0.2, but the run's checkpoints were made with 0.1 \(.*config.yaml\); set it back",
+        ),
+        ({"seed": 3}, "field 'seed' is 3, .* with 0 "),
+        ({"columns": {"a": "b"}}, "field 'columns' is .*'a': 'b'.* with {} "),
+    ):
+        with pytest.raises(ConfigError, match=line):
+            open_run(trained(tmp_path, resume=True, **change), owns_folder=True)
+        assert (folder / CONFIG_FILE).read_text() == saved
+    open_run(trained(tmp_path, resume=True, training={"workers": (1, 2)}), owns_folder=True)
+    assert "- 1" in (folder / CONFIG_FILE).read_text()
+    # A field that the saved config does not know is newer than the run.
+    (folder / CONFIG_FILE).write_text("kind: k\nseed: 0\n")
+    open_run(trained(tmp_path, resume=True, training={"lr": 0.2}), owns_folder=True)
+
+
+def test_settings_bind_from_the_first_checkpoint_on(tmp_path):
+    """A run that failed before it had learned anything is mended and resumed."""
+    open_run(trained(tmp_path), owns_folder=True)
+    folder = open_run(trained(tmp_path, resume=True, seed=3), owns_folder=True).folder
+    assert "seed: 3" in (folder / CONFIG_FILE).read_text()
 
 
 def test_resume_and_replace_exclude_each_other(tmp_path):

@@ -53,8 +53,9 @@ def test_what_cannot_work_is_one_line_with_the_cure(values, words):
 
 def test_the_fingerprint_holds_what_a_checkpoint_depends_on():
     config = TrainingConfig()
-    assert config.fingerprint() == TrainingConfig(lr=0.5, epochs=7, workers=2, log_every=3).fingerprint()
-    for change in ({"batch_size": 512}, {"optimizer": "sgd"}, {"zero_stage": 1}, {"precision": "bf16_mixed"}):
+    free = {"epochs": 7, "max_steps": 9, "workers": 2, "log_every": 3, "checkpoint_every": 5, "tracking": {"project": "other"}}
+    assert config.fingerprint() == TrainingConfig(**free).fingerprint()
+    for change in ({"batch_size": 512}, {"optimizer": "sgd"}, {"zero_stage": 1}, {"precision": "bf16_mixed"}, {"lr": 0.5}, {"warmup": 0.1}):
         assert TrainingConfig(**change).fingerprint() != config.fingerprint(), change
 
 
