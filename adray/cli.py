@@ -6,6 +6,7 @@ Nothing heavy is imported here, so that `--help` is instant.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -181,8 +182,8 @@ def _execute(verb: str, path: Path, overrides: list[str], as_json: bool) -> None
         from adray import kinds, summary
 
         job = kinds.load_job(path, overrides)
-        log.folder = Path(job.config.runs_dir) / job.config.name
         job.require(verb)
+        log.watch(Path(job.config.runs_dir) / job.config.name, starts=verb in kinds.STARTING_VERBS)
         summary.print_config(job.config, verb)
         run, report = kinds.perform(job, verb)
         if as_json:
@@ -251,6 +252,22 @@ class _ErrorLog:
     """Where the traceback of an unexpected error goes: the run's folder, once it is known and there."""
 
     folder: Path | None = None
+    _fresh = False
+
+    def watch(self, folder: Path, *, starts: bool) -> None:
+        """Remember the folder of a run that is about to be executed, and whether this command is what fills it."""
+        from adray.run import is_taken
+
+        self.folder = folder
+        self._fresh = starts and not is_taken(folder)
+
+    def way_on(self, text: str) -> str:
+        """How to go on when an error leaves a run of its name behind; nothing if it does not, or `text` says it."""
+        from adray.run import is_taken
+
+        if self.folder is None or not self._fresh or not is_taken(self.folder) or "resume=true" in text:
+            return ""
+        return f"; run {self.folder.name!r} is kept: --set resume=true goes on with it, --set replace=true starts it afresh"
 
     def write(self) -> Path:
         from adray.files import write_text
@@ -275,7 +292,7 @@ def _errors() -> Iterator[_ErrorLog]:
 
         known = user_error(error)
         if known is not None:
-            _print_error(str(known))
+            _print_error(str(known) + log.way_on(str(known)))
             raise typer.Exit(known.exit_code) from None
         text = " ".join(str(error).split())
         _print_error(f"unexpected {type(error).__name__}: {text[:300]} (traceback: {log.write()})")
@@ -287,9 +304,19 @@ def _print_error(text: str) -> None:
     print(f"{red}error: {text}{plain}", file=sys.stderr)
 
 
+def _show_log() -> None:
+    """Print what adray's modules log, from INFO on, as plain lines on stderr; other packages' logs are as they were."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log = logging.getLogger("adray")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+
+
 def main() -> None:
     """Entry point of the `adray` command and of `launch.py`."""
     from adray.ray_session import stay_on_loopback
 
     stay_on_loopback()
+    _show_log()
     app()

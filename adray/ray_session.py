@@ -92,5 +92,7 @@ def _quieten_data() -> None:
     context.enable_progress_bars = sys.stderr.isatty()
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
+    # It warns that progress bars are off, which is what was asked for.
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
     # The error itself is raised in the driver and told there, once.
     logging.getLogger("ray.data.exceptions").setLevel(logging.CRITICAL)

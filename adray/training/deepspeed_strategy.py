@@ -174,9 +174,10 @@ class DeepSpeedEngine:
 
     def load(self, folder: Path) -> None:
         """See `Engine.load`."""
-        path, _ = self._engine.load_checkpoint(str(folder), tag=_TAG, load_module_strict=self._config.zero_stage == 3)
-        if path is None:
+        # DeepSpeed itself would fail on a bare assertion.
+        if not (folder / _TAG).is_dir():
             raise TrainingError(f"checkpoint {folder} holds no DeepSpeed state", "remove this checkpoint and resume from an older one")
+        self._engine.load_checkpoint(str(folder), tag=_TAG, load_module_strict=self._config.zero_stage == 3)
 
     def close(self) -> None:
         """See `Engine.close`."""

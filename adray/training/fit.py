@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,11 +14,13 @@ from adray.training.checkpoint import list_checkpoints
 from adray.training.config import TrainingConfig
 from adray.training.distributed import launched_by_torchrun
 from adray.training.error_log import ERROR_LOG, log_error
-from adray.training.loop import CHECKPOINTS, EXPORT, TrainJob, WorkerResult, train_worker
+from adray.training.loop import CHECKPOINTS, DEEPSPEED_FILE, EXPORT, TrainJob, WorkerResult, train_worker
 from adray.training.module import TrainTask
 from adray.training.progress import progress_shown
 from adray.training.reporter import STOP_FILE, LocalReporter, TrainingStoppedError, stop_on_signals
 from adray.training.tracking import check_tracking
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ def fit(
     for stale in (STOP_FILE, ERROR_LOG):
         (folder / stale).unlink(missing_ok=True)
     job = TrainJob(task, config, str(folder), run_name, seed, dict(record or {"training": config.model_dump(mode="json")}))
+    _log.info("DeepSpeed's settings are written to %s", folder / DEEPSPEED_FILE)
     try:
         result = _run(job, quiet)
     except AdrayError:

@@ -15,6 +15,7 @@ import torch
 
 from adray.errors import DataError, TrainingError
 from adray.files import write_json
+from adray.run import CHECKPOINTS_FOLDER
 from adray.training.activation_checkpointing import checkpoint_activations
 from adray.training.checkpoint import Checkpoint, CheckpointStore
 from adray.training.config import TrainingConfig
@@ -31,8 +32,9 @@ from adray.training.schedule import lr_factor
 from adray.training.strategy import Engine, Strategy
 from adray.training.tracking import Trackers, open_trackers
 
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS = CHECKPOINTS_FOLDER
 EXPORT = "export"
+DEEPSPEED_FILE = "deepspeed.json"
 _STOP_CHECK_S = 1.0
 _PREEMPTION_CHECK_S = 10.0
 
@@ -163,7 +165,7 @@ class _Loop:
             batches = chain([first], batches)
         self._start_engine(module, saved)
         if world.rank == 0:
-            write_json(self._folder / "deepspeed.json", self._strategy.describe(world.size))
+            write_json(self._folder / DEEPSPEED_FILE, self._strategy.describe(world.size))
             job = self._job
             self._tracker = open_trackers(config.tracking, self._folder, job.run_name, job.record, self._position.step)
         return batches

@@ -121,8 +121,18 @@ def test_json_prints_the_report_alone(echo, capfd):
 def test_user_error_is_one_line_with_the_class_code(echo, capfd):
     echo("train", "a.yaml", code=6, fail="user")
     lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error:")]
-    assert lines == ["error: loss is nan at step 3; lower the learning rate"]
+    way_on = "run 'a' is kept: --set resume=true goes on with it, --set replace=true starts it afresh"
+    assert lines == [f"error: loss is nan at step 3; lower the learning rate; {way_on}"]
     assert "TrainingError" in Path("runs/a/error.log").read_text()
+
+
+def test_only_the_command_that_leaves_a_run_behind_says_how_to_go_on(echo, capfd):
+    echo("train", "a.yaml", code=3, fail="check")
+    echo("train", "a.yaml", code=6, fail="user")
+    capfd.readouterr()
+    echo("train", "a.yaml", "--set", "replace=true", code=6, fail="user")
+    echo("train", "a.yaml", "--set", "resume=true", code=6, fail="user")
+    assert "is kept" not in capfd.readouterr().err
 
 
 def test_unexpected_error_keeps_its_traceback_in_the_run(echo, capfd):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import threading
 
@@ -10,9 +11,13 @@ import pytest
 import torch
 
 from adray.errors import ConfigError, DataError, TrainingError
+from adray.training.checkpoint import list_checkpoints
 from adray.training.config import TrackingConfig, TrainingConfig
+from adray.training.deepspeed_strategy import import_deepspeed
 from adray.training.fit import fit
+from adray.training.module import TrainModule
 from adray.training.reporter import TrainingStoppedError
+from adray.training.resume import check_convertible
 from adray.training.tracking import read_metrics
 from tests.helpers.synthetic_training import Regressor, SyntheticTask, exported_weights, global_rows, rows_by_step
 
@@ -90,6 +95,77 @@ def test_a_finished_run_can_be_resumed_and_is_evaluated_again(finished):
     again = _fit(folder, resume=True)
     assert again.steps == 20
     assert again.metrics["test/mse"] == pytest.approx(result.metrics["test/mse"], abs=1e-7)
+
+
+def test_a_finished_run_is_not_resumed_with_settings_that_would_have_changed_it(finished):
+    folder, _ = finished
+    line = r"cannot resume from .*step-00000020: the config says lr=0\.5, the checkpoint was made with 0\.001; set it back"
+    with pytest.raises(ConfigError, match=line):
+        _fit(folder, resume=True, lr=0.5)
+    assert _fit(folder, resume=True, checkpoint_every=7, num_to_keep=3).steps == 20
+
+
+def test_the_log_says_where_deepspeeds_settings_are(tmp_path, caplog):
+    with caplog.at_level("INFO", logger="adray"):
+        _fit(tmp_path, max_steps=1)
+    (line,) = [r.getMessage() for r in caplog.records if r.name == "adray.training.fit"]
+    assert line == f"DeepSpeed's settings are written to {tmp_path / 'deepspeed.json'}"
+    assert json.loads((tmp_path / "deepspeed.json").read_text())["train_micro_batch_size_per_gpu"] == 32
+
+
+def _told_of_two_workers(folder):
+    """Make the last checkpoint say that two workers wrote it."""
+    path = list_checkpoints(folder / "checkpoints")[-1].folder / "metadata.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "world_size": 2}))
+
+
+def test_zero_3_with_frozen_weights_that_change_is_not_taken_to_another_number_of_workers(tmp_path):
+    """The regressor's slow copy is frozen and moves in `after_step`: ZeRO-3 shards it, and its conversion leaves it behind."""
+    with pytest.raises(TrainingStoppedError):
+        _fit(tmp_path, SyntheticTask(stop_at_step=5), zero_stage=3)
+    _told_of_two_workers(tmp_path)
+    with pytest.raises(TrainingError, match=r"ZeRO-3 run whose module .* another number of workers; .* training\.zero_stage=2") as caught:
+        _fit(tmp_path, resume=True, zero_stage=3)
+    assert "\n" not in str(caught.value)
+
+
+def test_only_zero_3_with_hooks_and_frozen_weights_is_refused():
+    hooked = Regressor(SyntheticTask())
+    check_convertible(hooked, TrainingConfig(zero_stage=2))
+    with pytest.raises(TrainingError, match="as many workers as before"):
+        check_convertible(hooked, TrainingConfig(zero_stage=3))
+    check_convertible(hooked.requires_grad_(True), TrainingConfig(zero_stage=3))
+
+    class Plain(TrainModule):
+        def __init__(self):
+            super().__init__()
+            self.frozen = torch.nn.Linear(2, 2).requires_grad_(False)
+
+        def forward(self, batch):
+            return {}
+
+        def export(self, folder):
+            pass
+
+    check_convertible(Plain(), TrainingConfig(zero_stage=3))
+
+
+def test_a_checkpoint_without_deepspeeds_state_is_refused(tmp_path):
+    with pytest.raises(TrainingStoppedError):
+        _fit(tmp_path, SyntheticTask(stop_at_step=5), zero_stage=1)
+    saved = list_checkpoints(tmp_path / "checkpoints")[-1]
+    shutil.rmtree(saved.folder / "deepspeed")
+    left = {name: size for name, size in saved.metadata["files"].items() if not name.startswith("deepspeed/")}
+    (saved.folder / "metadata.json").write_text(json.dumps({**saved.metadata, "files": left}))
+    with pytest.raises(TrainingError, match="holds no DeepSpeed state; remove this checkpoint and resume from an older one"):
+        _fit(tmp_path, resume=True, zero_stage=1)
+
+
+def test_deepspeed_for_the_other_kind_of_device_is_refused():
+    """This process's DeepSpeed is the CPU's."""
+    import_deepspeed(gpus=False)
+    with pytest.raises(TrainingError, match="DeepSpeed runs on cpu but the run wants cuda; export DS_ACCELERATOR=cuda"):
+        import_deepspeed(gpus=True)
 
 
 def test_rows_after_the_checkpoint_are_dropped_when_work_was_lost(tmp_path):
