@@ -33,6 +33,9 @@ _RAY_SETTINGS = {
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
     "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "5",
 }
+# Ray sizes an elastic group from a view of the nodes that may be 20 s old, so for a while after a node is lost it asks for
+# workers that can no longer be placed. It looks again only when that has timed out.
+_ELASTIC_SETTINGS = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "10"}
 _COMMUNICATION_WORDS = ("gloo", "nccl", "connection", "timed out", "timeout", "socket", "broken pipe", "store", "peer")
 """In the text of torch.distributed's plain RuntimeErrors when another worker is gone."""
 _LASTING = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.ENOENT)
@@ -67,15 +70,22 @@ def fit_on_ray(job: TrainJob) -> WorkerResult:
     check_fits_cluster(job.config, ray.cluster_resources())
     config, folder = job.config, Path(job.run_folder)
     per_worker: dict[str, float] = {"CPU": config.cpus_per_worker, **({"GPU": 1.0} if config.gpus else {})}
-    settings = {**_RAY_SETTINGS, "RAY_TRAIN_COLLECTIVE_TIMEOUT_S": str(config.collective_timeout_s)}
-    if len(ray.nodes()) == 1:
+    elastic = isinstance(config.workers, tuple)
+    settings = {**_RAY_SETTINGS, **(_ELASTIC_SETTINGS if elastic else {})}
+    settings["RAY_TRAIN_COLLECTIVE_TIMEOUT_S"] = str(config.collective_timeout_s)
+    if len(ray.nodes()) == 1 and not elastic:
         settings["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
     with _environment(settings):
         trainer = _Trainer(
             _train_in_worker,
             train_loop_config={"job": job},
             torch_config=TorchConfig(backend="nccl" if config.gpus else "gloo", timeout_s=math.ceil(config.collective_timeout_s)),
-            scaling_config=ray.train.ScalingConfig(num_workers=config.workers, use_gpu=config.gpus, resources_per_worker=per_worker),
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=config.workers,
+                use_gpu=config.gpus,
+                resources_per_worker=per_worker,
+                elastic_resize_monitor_interval_s=config.resize_check_s,
+            ),
             run_config=ray.train.RunConfig(
                 # A name that was never used: Ray would resume a known one by itself, and the run's own store does that.
                 name=f"{job.run_name}-{uuid.uuid4().hex[:8]}",

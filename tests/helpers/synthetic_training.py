@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,10 @@ class SyntheticSource:
                 yield Rows(rows.x[part], rows.y[part], rows.numbers[part])
 
 
+HOLD_S = 100
+"""How long a step on `hold`, (step, world size, rank), waits for its process's end; it makes the file `<held>-<step>` first."""
+
+
 class Regressor(TrainModule):
     """An MLP with dropout (so that random state matters) and a buffer; records the rows it saw when told where."""
 
@@ -102,6 +107,11 @@ class Regressor(TrainModule):
 
     def before_step(self, progress):
         self.step = round(progress * self.task.total)
+        for step, world_size, rank in self.task.hold:
+            if (step, str(world_size), str(rank)) == (self.step, os.environ.get("WORLD_SIZE"), os.environ.get("RANK")):
+                Path(f"{self.task.held}-{step}").touch()
+                # Until this process is ended, or it becomes clear that it will not be.
+                threading.Event().wait(HOLD_S)
 
     def after_step(self, progress):
         with torch.no_grad():
@@ -137,6 +147,8 @@ class SyntheticTask:
     stop_at_step: int = -1
     with_picture: bool = False
     end_early: bool = False
+    hold: tuple = ()
+    held: str = ""
 
     def build_module(self):
         return Regressor(self)
