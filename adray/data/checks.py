@@ -38,7 +38,8 @@ def data_checks(config: DataConfig) -> Iterable[Check]:
     yield Check("data readable", _described(inputs))
     for name, table in inputs.tables().items():
         yield _sample_check(name, table, config)
-    for name, path in {**inputs.by_path, **({"embeddings": config.embeddings} if config.embeddings else {})}.items():
+    beside = {name: path for name in ("embeddings", "attributes") if (path := getattr(config, name)) is not None}
+    for name, path in {**inputs.by_path, **beside}.items():
         yield _path_check(name, path)
     if config.holdout > 0:
         yield _time_check(inputs)

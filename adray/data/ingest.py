@@ -103,6 +103,7 @@ def _ingest(config: DataConfig, inputs: Inputs, partial: Path, final: Path) -> T
         requests=inputs.by_path.get("requests"),
         truth=inputs.by_path.get("truth"),
         embeddings=config.embeddings,
+        attributes=config.attributes,
         quarantine=str(final / quarantine.FOLDER),
         rows=rows,
         quarantined={name: table.lost.quarantined for name, table in done.items()},

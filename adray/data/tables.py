@@ -24,6 +24,7 @@ class Tables:
         requests: Decisions to evaluate a policy on.
         truth: True click probabilities of a simulated world.
         embeddings: Creative vectors.
+        attributes: What was extracted from the creatives.
         quarantine: Rows that could not be used, with their reasons.
         rows: Rows of each table that was read (`train`, `holdout`, `creatives`, ...).
         quarantined: Rows put into the quarantine, by source table.
@@ -43,10 +44,11 @@ class Tables:
     quarantined: dict[str, int] = field(default_factory=dict)
     fingerprint: str = ""
     train_until: str | None = None
+    attributes: str | None = None
 
     def lineage(self) -> dict[str, dict[str, object]]:
         """For an artifact's lineage: path and rows of every table, and the fingerprint."""
-        names = ("train", "holdout", "creatives", "products", "requests", "truth", "embeddings")
+        names = ("train", "holdout", "creatives", "products", "requests", "truth", "embeddings", "attributes")
         present = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         return {name: {"path": path, "rows": self.rows.get(name), "fingerprint": self.fingerprint} for name, path in present.items()}
 

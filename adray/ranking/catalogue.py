@@ -22,7 +22,8 @@ from adray.ranking.ngrams import hash_ngrams
 
 _READ_ROWS = 32_768
 _PERMUTE_ROWS = 262_144
-_RAGGED: dict[str, type[np.generic]] = {"elements": np.int64, "ngrams": np.int64, "names": np.uint8, "sku_names": np.uint8}
+_TEXTS: dict[str, type[np.generic]] = {"elements": np.int64, "ngrams": np.int64, "names": np.uint8, "sku_names": np.uint8}
+_RAGGED = (*_TEXTS, "attributes")
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Catalogue:
         ngrams: Hashed word 1- and 2-grams of each creative's copy.
         names: UTF-8 bytes of each creative's id.
         sku_names: UTF-8 bytes of each creative's SKU's id.
+        attributes: Hashed `field=value` of what was extracted from each creative.
         content: float16 `[C, content_dim]`; zeros where no vector is known.
     """
 
@@ -47,6 +49,7 @@ class Catalogue:
     ngrams: RaggedArray
     names: RaggedArray
     sku_names: RaggedArray
+    attributes: RaggedArray
     content: np.ndarray
 
     def __len__(self) -> int:
@@ -73,12 +76,12 @@ class Catalogue:
         """
         folder = Path(folder)
         creatives, skus, content = (arrays.load(folder, name) for name in ("creatives", "skus", "content"))
-        elements, ngrams, names, sku_names = (arrays.load_ragged(folder, name) for name in _RAGGED)
-        return cls(folder, creatives, skus, elements, ngrams, names, sku_names, content)
+        ragged = {name: arrays.load_ragged(folder, name) for name in _RAGGED}
+        return cls(folder, creatives, skus, **ragged, content=content)
 
 
-def build_catalogue(creatives: str, folder: str | Path, embeddings: str | None = None) -> Catalogue:
-    """Read the `creatives` table (pictures are skipped) and, when given, its `embeddings`.
+def build_catalogue(creatives: str, folder: str | Path, embeddings: str | None = None, attributes: str | None = None) -> Catalogue:
+    """Read the `creatives` table (pictures are skipped) and, when given, its `embeddings` and `attributes`.
 
     Memory holds the ids only; everything else passes through files, so the catalogue may be larger than memory.
 
@@ -86,21 +89,25 @@ def build_catalogue(creatives: str, folder: str | Path, embeddings: str | None =
         creatives: Parquet file, folder or URI of the `creatives` table.
         folder: Where the catalogue goes; written atomically.
         embeddings: Parquet file, folder or URI of an `embeddings` table with vectors of one encoder.
+        attributes: Parquet file, folder or URI of an `attributes` table with `tokens`.
 
     Raises:
-        DataError: If a creative id occurs twice, or embeddings differ in width or encoder.
+        DataError: If a creative id occurs twice, embeddings differ in width or encoder, or a table beside the creatives holds
+            nothing of them.
     """
     with replacing_folder(folder) as partial:
         order = _write_features(creatives, partial)
         _write_content(embeddings, order, partial)
-        (partial / "catalogue.json").write_text(json.dumps({"creatives": creatives, "embeddings": embeddings, "rows": order.size}))
+        _write_attributes(attributes, order, partial)
+        about = {"creatives": creatives, "embeddings": embeddings, "attributes": attributes, "rows": order.size}
+        (partial / "catalogue.json").write_text(json.dumps(about))
     return Catalogue.load(folder)
 
 
 def _write_features(source: str, folder: Path) -> np.ndarray:
     """Write everything but the content; returns the ascending hashed ids."""
     ids, skus = [], []
-    spools = {name: _Spool(folder / f"{name}.raw", dtype) for name, dtype in _RAGGED.items()}
+    spools = {name: _Spool(folder / f"{name}.raw", dtype) for name, dtype in _TEXTS.items()}
     for batch in read_batches(source, ["creative_id", "sku_id", "copy", "elements"], _READ_ROWS):
         ids.append(hash_strings(batch.column("creative_id")))
         skus.append(hash_strings(batch.column("sku_id")))
@@ -157,6 +164,25 @@ def _write_content(source: str | None, creatives: np.ndarray, folder: Path) -> N
         out[rows[rows >= 0]] = vectors[rows >= 0]
     if out is None:
         raise DataError(f"table {source} holds no vector", "compute embeddings first, or drop data.embeddings")
+
+
+def _write_attributes(source: str | None, creatives: np.ndarray, folder: Path) -> None:
+    place = np.full(creatives.size, -1, dtype=np.int64)
+    spool = _Spool(folder / "attributes.raw", np.int64)
+    seen = 0
+    for batch in read_batches(source, ["creative_id", "tokens"], _READ_ROWS) if source is not None else ():
+        if "tokens" not in batch.schema.names:
+            raise DataError(f"table {source} has no column 'tokens'", "extract the attributes again, or drop data.attributes")
+        rows = arrays.find(creatives, hash_strings(batch.column("creative_id")))
+        # A creative that was extracted twice keeps its last row.
+        place[rows[rows >= 0]] = seen + np.flatnonzero(rows >= 0)
+        seen += batch.num_rows
+        tokens = batch.column("tokens")
+        spool.append(RaggedArray(hash_strings(tokens.flatten()), offsets_of(pc.fill_null(pc.list_value_length(tokens), 0).to_numpy())))
+    if source is not None and creatives.size and not np.any(place >= 0):
+        raise DataError(f"table {source} names none of the creatives", "extract the attributes of these creatives, or drop data.attributes")
+    arrays.save(folder, "attributes", spool.read().take(place))
+    spool.path.unlink()
 
 
 def _vectors(batch: pa.RecordBatch, source: str, width: int | None) -> np.ndarray:

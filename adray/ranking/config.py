@@ -131,12 +131,27 @@ class CreativeConfig(Config):
     """Word 1- and 2-grams of the copy, hashed."""
     id: IdSourceConfig | None = IdSourceConfig()
     content: ContentSourceConfig | None = None
+    attributes: SourceConfig | None = None
+    """What was extracted from the creative, hashed: the `tokens` of an `attributes` table."""
 
     @model_validator(mode="after")
     def _check(self) -> CreativeConfig:
-        if not any((self.elements, self.copy_ngrams, self.id, self.content)):
-            raise ValueError("creative has no source; set elements, copy_ngrams, id or content")
+        if not any((self.elements, self.copy_ngrams, self.id, self.content, self.attributes)):
+            raise ValueError("creative has no source; set elements, copy_ngrams, id, content or attributes")
         return self
+
+
+class SimTierConfig(Config):
+    """How like each candidate is to what the user clicked: a histogram of cosines between content vectors (SimTier, Taobao)."""
+
+    column: str = "user_clicked_creatives"
+    """A list-of-creative-ids column, oldest first."""
+    tiers: int = Field(default=20, ge=2, le=1000)
+    """Equal parts of [-1, 1] in which cosines are counted. The paper names none; 20 is this project's default."""
+    max_length: int = Field(default=20, ge=1)
+    """Only the latest items are read."""
+    taste: bool = False
+    """Also feed the user side what was clicked itself: the sum of the projected content vectors over the root of their number."""
 
 
 class AdScoreConfig(Config):
@@ -159,6 +174,8 @@ class LightConfig(Config):
     creative: CreativeConfig = CreativeConfig()
     liked: str | None = None
     """A bag column of elements the user liked (`slot=element`), embedded by the creative's own element table."""
+    simtier: SimTierConfig | None = None
+    """Compare each candidate with the creatives that the user clicked before; needs `data.embeddings`."""
     hidden: list[int] = Field(default=[128, 64, 32], min_length=1)
     interaction: bool = True
     """Feed the elementwise product of the projected user and creative vectors to the MLP."""
@@ -182,6 +199,10 @@ class LightConfig(Config):
         _refuse_repeats(self.fields, "light")
         if self.liked is not None and self.creative.elements is None:
             raise ValueError("light.liked needs light.creative.elements, whose table embeds it")
+        if self.simtier is not None and self.two_tower:
+            raise ValueError("light.simtier compares user and creative, but a two_tower sees them apart; set one of them only")
+        if self.simtier is not None and self.simtier.taste and self.creative.content is None:
+            raise ValueError("light.simtier.taste needs light.creative.content, whose projection embeds it")
         return self
 
 
@@ -259,6 +280,8 @@ class RankerModelConfig(Config):
             names.append(self.heavy.history.name)
         if self.light is not None and self.light.liked is not None:
             names.append(self.light.liked)
+        if self.light is not None and self.light.simtier is not None:
+            names.append(self.light.simtier.column)
         if self.light is not None and self.objective.name == "jrc":
             names.append(self.objective.jrc_session)
         return list(dict.fromkeys(names))

@@ -14,11 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from adray.data.batch import Ragged
 from adray.ranking.batch import CreativeFeatures
 from adray.ranking.config import AdScoreConfig, CreativeConfig, FeatureConfig, IdSourceConfig, LightConfig
 from adray.ranking.layers import relu_mlp
 from adray.ranking.quantiser import AdScoreEmbedding
-from adray.ranking.ragged import rows_of
+from adray.ranking.ragged import rows_of, segment_sum
+from adray.ranking.simtier import ClickedCreatives, similarity_tiers
 from adray.ranking.tables import FieldTables, HashedTable, Rows, column
 
 # An element stands in many creatives, so its row is learned soon and may start large; taste times creative is a product,
@@ -80,21 +82,44 @@ class CreativeRanker(nn.Module):
         with torch.no_grad():
             self.scorer.heads.bias[1] = start_logit
         liked = config.creative.elements.dim if config.liked is not None and config.creative.elements is not None else 0
-        self.user = SideEncoder(config.user, config, boundaries, self.scorer.taste_width, extra=liked)
+        clicked = config.creative.content.dim if config.simtier is not None and config.simtier.taste and config.creative.content else 0
+        self.user = SideEncoder(config.user, config, boundaries, self.scorer.taste_width, extra=liked + clicked)
         self.sku = SideEncoder(config.sku, config, boundaries, self.scorer.taste_width)
 
-    def user_side(self, rows: Rows) -> Side:
-        """The user's side of n rows (one row when serving a request)."""
-        liked = None
+    def user_side(self, rows: Rows, clicked: ClickedCreatives | None = None) -> Side:
+        """The user's side of n rows (one row when serving a request), and what they clicked before if the model asks for it."""
+        extra = []
         if self.config.liked is not None and self.encoder.elements is not None:
-            liked = self.encoder.elements.bag(column(rows.bags, self.config.liked, "bag", rows))
-        return self.user(rows, liked)
+            extra.append(self.encoder.elements.bag(column(rows.bags, self.config.liked, "bag", rows)))
+        if clicked is not None and self.config.simtier is not None and self.config.simtier.taste:
+            extra.append(self.encoder.taste(clicked))
+        return self.user(rows, torch.cat(extra, dim=1) if extra else None)
 
     def sku_side(self, rows: Rows) -> Side:
         """The SKU's side of n rows."""
         return self.sku(rows)
 
-    def score(self, side: Side, probability: Tensor, creatives: Tensor, creative_index: Tensor, segments: Tensor) -> LightOutput:
+    def tiers(self, content: Tensor, candidates: Ragged, clicked: ClickedCreatives | None) -> Tensor | None:
+        """SimTier's histograms, log-scaled: `log(1 + count)`, float32 `[m, tiers]`; None for a model without.
+
+        Args:
+            content: `[U, content_dim]`, the creatives' content vectors.
+            candidates: Each candidate's row in `content`; n lists with m items.
+            clicked: What the users of these lists clicked.
+        """
+        if self.config.simtier is None or clicked is None:
+            return None
+        return similarity_tiers(content, candidates, clicked, self.config.simtier.tiers).log1p()
+
+    def score(
+        self,
+        side: Side,
+        probability: Tensor,
+        creatives: Tensor,
+        creative_index: Tensor,
+        segments: Tensor,
+        tiers: Tensor | None = None,
+    ) -> LightOutput:
         """Score m candidates of n lists.
 
         Args:
@@ -103,10 +128,11 @@ class CreativeRanker(nn.Module):
             creatives: `[U, encoder.width]`, creative vectors.
             creative_index: int64 `[m]`, each candidate's row in `creatives`.
             segments: int64 `[m]`, each candidate's list.
+            tiers: `[m, tiers]` from `tiers`.
         """
         probability = probability.float()
         vectors = self.encoder.content_part(creatives)
-        exposure, classes = self.scorer(side, probability, vectors, creative_index, segments)
+        exposure, classes = self.scorer(side, probability, vectors, creative_index, segments, tiers)
         if self.config.exposure_head == "own":
             exposure = exposure + creatives[:, -1][creative_index].float()
         if self.delta:
@@ -116,11 +142,12 @@ class CreativeRanker(nn.Module):
         return LightOutput(exposure, classes[:, 1] - classes[:, 0], classes)
 
     def forward(
-        self, rows: Rows, creatives: CreativeFeatures, creative_index: Tensor, segments: Tensor, probability: Tensor
+        self, rows: Rows, creatives: CreativeFeatures, candidates: Ragged, probability: Tensor, clicked: ClickedCreatives | None = None
     ) -> LightOutput:
-        """Score all candidates of n training rows; arguments as in `score`, creatives not yet encoded."""
-        side = self.user_side(rows) + self.sku_side(rows)
-        return self.score(side, probability, self.encoder(creatives), creative_index, segments)
+        """Score all candidates of n training rows; arguments as in `tiers` and `score`, creatives not yet encoded."""
+        side = self.user_side(rows, clicked) + self.sku_side(rows)
+        tiers = self.tiers(creatives.content, candidates, clicked)
+        return self.score(side, probability, self.encoder(creatives), candidates.values, candidates.segments(), tiers)
 
 
 class SideEncoder(nn.Module):
@@ -180,7 +207,8 @@ class CreativeEncoder(nn.Module):
         self.ngrams = HashedTable(config.copy_ngrams.rows, config.copy_ngrams.dim) if config.copy_ngrams else None
         self.id = HashedTable(config.id.rows, config.id.dim) if config.id else None
         self.content = nn.Sequential(nn.LayerNorm(content_dim), nn.Linear(content_dim, config.content.dim)) if config.content else None
-        sources = (config.elements, config.copy_ngrams, config.id, config.content)
+        self.attributes = HashedTable(config.attributes.rows, config.attributes.dim, _CONTENT_STD) if config.attributes else None
+        sources = (config.elements, config.copy_ngrams, config.id, config.content, config.attributes)
         width = sum(source.dim for source in sources if source is not None)
         self.direct = nn.Linear(width, config.dim)
         self.deep = nn.Sequential(nn.Linear(width, 2 * config.dim), nn.ReLU(), nn.Linear(2 * config.dim, config.dim))
@@ -196,12 +224,21 @@ class CreativeEncoder(nn.Module):
             parts.append(self.id(self._visible_ids(creatives)))
         if self.content is not None:
             parts.append(self.content(creatives.content))
+        if self.attributes is not None:
+            parts.append(self.attributes.bag(creatives.attributes))
         values = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
         vectors = self.direct(values) + self.deep(values)
         if self.exposure_bias is None:
             return vectors
         known = torch.where(creatives.impressions > 0, creatives.ids, 0)
         return torch.cat([vectors, self.exposure_bias(known).to(vectors.dtype)], dim=1)
+
+    def taste(self, clicked: ClickedCreatives) -> Tensor:
+        """What n users clicked, `[n, content.dim]`: their creatives' projected content over the root of their number."""
+        assert self.content is not None
+        lists = clicked.lists
+        total = segment_sum(rows_of(self.content(clicked.content), lists.values), lists.segments(), len(lists))
+        return total * lists.lengths().clamp(min=1).rsqrt().to(total.dtype).unsqueeze(1)
 
     def content_part(self, vectors: Tensor) -> Tensor:
         """The columns of `[U, width]` that describe the creative itself, `[U, dim]`."""
@@ -228,16 +265,24 @@ class MlpScorer(nn.Module):
         self.score_in = nn.Linear(score.dim, config.hidden[0])
         self.creative_in = nn.Linear(config.creative.dim, config.hidden[0], bias=False)
         self.pair_in = nn.Linear(config.creative.dim, config.hidden[0], bias=False) if config.interaction else None
+        self.tiers_in = nn.Linear(config.simtier.tiers, config.hidden[0], bias=False) if config.simtier else None
         self.mlp = relu_mlp(config.hidden[0], config.hidden[1:])
         # Columns: no click, click. The wide parts let main effects and tastes reach the heads unsquashed.
         self.heads = nn.Linear(config.hidden[-1], 2)
         self.creative_wide = nn.Linear(config.creative.dim, 2, bias=False)
         self.pair_wide = nn.Linear(config.creative.dim, 2, bias=False) if config.interaction else None
+        self.tiers_wide = nn.Linear(config.simtier.tiers, 2, bias=False) if config.simtier else None
         self.exposure_shapes = config.exposure_head == "shared"
         self.exposure = nn.Linear(config.hidden[-1] + config.creative.dim, 1)
 
     def forward(
-        self, side: Side, probability: Tensor, creatives: Tensor, creative_index: Tensor, segments: Tensor
+        self,
+        side: Side,
+        probability: Tensor,
+        creatives: Tensor,
+        creative_index: Tensor,
+        segments: Tensor,
+        tiers: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Exposure logits float32 `[m]` and (no click, click) logits float32 `[m, 2]`; arguments as in `CreativeRanker.score`."""
         row = side.hidden + self.score_in(self.ad_score(probability))
@@ -247,6 +292,9 @@ class MlpScorer(nn.Module):
             pair = rows_of(side.taste, segments) * rows_of(creatives, creative_index)
             hidden = hidden + self.pair_in(pair)
             wide = wide + self.pair_wide(pair)
+        if self.tiers_in is not None and self.tiers_wide is not None:
+            assert tiers is not None, "a model with SimTier needs the histograms"
+            hidden, wide = hidden + self.tiers_in(tiers), wide + self.tiers_wide(tiers)
         hidden = self.mlp(F.relu(hidden))
         seen = torch.cat([hidden, rows_of(creatives, creative_index)], dim=1)
         exposure = self.exposure(seen if self.exposure_shapes else seen.detach())
@@ -268,7 +316,13 @@ class TwoTowerScorer(nn.Module):
         self.exposure_query = nn.Linear(config.hidden[-1], width)
 
     def forward(
-        self, side: Side, probability: Tensor, creatives: Tensor, creative_index: Tensor, segments: Tensor
+        self,
+        side: Side,
+        probability: Tensor,
+        creatives: Tensor,
+        creative_index: Tensor,
+        segments: Tensor,
+        tiers: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Exposure logits float32 `[m]` and (no click, click) logits float32 `[m, 2]`; arguments as in `CreativeRanker.score`."""
         hidden, vectors = self.trunk(side.hidden + self.bias), rows_of(creatives, creative_index)

@@ -34,6 +34,8 @@ def export_light(
 ) -> None:
     """Write the light half and its store: every creative's vector, grouped by SKU, and each SKU's features and history.
 
+    A half with SimTier takes every creative's content vector along, to compare candidates with what a user clicked.
+
     Args:
         model: The trained model.
         folder: The artifact's folder; replaced as a whole.
@@ -56,6 +58,9 @@ def export_light(
         arrays.save(partial, "history", skus.historical_ctr(sku_hashes))
         _save_sku_fields(skus, sku_hashes, model.light.config.sku, partial)
         _write_vectors(model.light, model, order, partial)
+        if model.light.config.simtier is not None:
+            _write_content(catalogue.content, order, partial)
+            arrays.save(partial, "by_id", np.argsort(catalogue.creatives[order]))
 
 
 def export_heavy(
@@ -109,4 +114,15 @@ def _write_vectors(light: CreativeRanker, model: JointRanker, order: np.ndarray,
             features = creative_features(model.catalogue, model.skus, hashes).to(device)
             out[start : start + hashes.size] = light.encoder(features).float().cpu().numpy()
     light.train(training)
+    out.flush()
+
+
+def _write_content(content: np.ndarray, order: np.ndarray, folder: Path) -> None:
+    """Write the content vectors float16 `[C, content_dim]` in the store's order, in chunks."""
+    if order.size == 0:
+        arrays.save(folder, "content", np.zeros((0, content.shape[1]), np.float16))
+        return
+    out = np.lib.format.open_memmap(folder / "content.npy", mode="w+", dtype=np.float16, shape=(order.size, content.shape[1]))
+    for start in range(0, order.size, _ENCODE_ROWS):
+        out[start : start + _ENCODE_ROWS] = content[order[start : start + _ENCODE_ROWS]]
     out.flush()

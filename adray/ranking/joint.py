@@ -96,9 +96,10 @@ class JointRanker(TrainModule):
             ad = self.heavy(batch.impressions)
             probability = self._light_input(ad.logit, batch)
         if self.light is not None:
-            side = self.light.user_side(batch.impressions) + self.light.sku_side(batch.impressions)
+            side = self.light.user_side(batch.impressions, batch.clicked) + self.light.sku_side(batch.impressions)
             vectors = self.light.encoder(batch.creatives)
-            output = self.light.score(side, probability, vectors, batch.creative_index, lists.segments)
+            tiers = self.light.tiers(batch.creatives.content, batch.candidate_rows(), batch.clicked)
+            output = self.light.score(side, probability, vectors, batch.creative_index, lists.segments, tiers)
             teacher = None
             if self.teacher is not None and ad is not None:
                 teacher = self.teacher(ad.hidden, self.light.encoder.content_part(vectors), batch.creative_index, lists.segments)
@@ -117,13 +118,12 @@ class JointRanker(TrainModule):
             batch: n lists.
             historical: Feed the light half the historical CTR, as serving does, instead of the live ad score.
         """
-        lists = batch.lists()
         with torch.no_grad():
             probability = batch.ad_history if self.heavy is None else self.heavy(batch.impressions).logit.sigmoid()
             click = exposure = None
             if self.light is not None:
                 fed = batch.ad_history if historical or not self.config.joint else probability
-                output = self.light(batch.impressions, batch.creatives, batch.creative_index, lists.segments, fed)
+                output = self.light(batch.impressions, batch.creatives, batch.candidate_rows(), fed, batch.clicked)
                 click, exposure = output.click, output.exposure
             return RankingScores(probability, click, exposure, _bias(self.ad_bias, batch), _bias(self.click_bias, batch))
 
@@ -244,9 +244,13 @@ def check_sources(config: RankerModelConfig, catalogue: Catalogue) -> None:
     source = config.light.creative
     if source.content is not None and catalogue.content_dim == 0:
         raise ConfigError("model.light.creative.content is set but there is no embeddings table", "set data.embeddings or drop it")
-    for name, wanted, values in (("elements", source.elements, catalogue.elements), ("copy_ngrams", source.copy_ngrams, catalogue.ngrams)):
-        if wanted is not None and values.values.size == 0:
-            raise ConfigError(f"model.light.creative.{name} is set but no creative has any", f"set model.light.creative.{name}=null")
+    if config.light.simtier is not None and catalogue.content_dim == 0:
+        raise ConfigError("model.light.simtier is set but there is no embeddings table", "set data.embeddings or drop it")
+    held = {"elements": catalogue.elements, "copy_ngrams": catalogue.ngrams, "attributes": catalogue.attributes}
+    for name, values in held.items():
+        if getattr(source, name) is not None and values.values.size == 0:
+            cure = f"set {'data.attributes, or ' if name == 'attributes' else ''}model.light.creative.{name}=null"
+            raise ConfigError(f"model.light.creative.{name} is set but no creative has any", cure)
 
 
 def _bias(module: LogBias | None, batch: RankingBatch) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from adray.data.config import DataConfig
 from adray.data.tables import Tables
 from adray.ranking import plots
+from adray.ranking.cold_start import cold_value
 from adray.ranking.evaluation import HeldOutScores, collect_scores, held_out_metrics, judge_copy_pairs
 from adray.ranking.joint import JointRanker
 from adray.ranking.metrics import auc, calibration_table
@@ -31,7 +32,7 @@ def restore(light: LightRanker | None, heavy: HeavyRanker | None, features: Feat
     """
     half = light or heavy
     assert half is not None, "a ranker has at least one half"
-    collate = features.collate(training=False)
+    collate = features.collate(half.config, training=False)
     joint = JointRanker(half.config, collate.catalogue, collate.skus)
     if light is not None and joint.light is not None:
         joint.light.load_state_dict(light.module.state_dict())
@@ -77,6 +78,10 @@ def judge_in_world(
         scores = collect_scores(joint, lists_of(tables.requests, joint.config, features, config.batch_rows), historical=True)
     value = world_value(truth, scores.click_logit, resamples=config.resamples, seed=seed)
     run.log({f"ranker/{name}": number for name, number in value.metrics().items()})
+    new = joint.skus.creative_counts(scores.creatives)[0] == 0
+    cold = cold_value(truth, scores.click_logit, new, resamples=config.resamples, seed=seed)
+    if cold is not None:
+        run.log({f"ranker/{name}": number for name, number in cold.metrics().items()})
     run.add_plot(
         "What each policy is worth in the world", plots.policy_values(value.policies(), run.folder / "plots" / "policy_values.png")
     )

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from adray.artifact import Artifact, load_artifact
 from adray.config import validate
+from adray.data.batch import Ragged
 from adray.data.hashing import hash_strings
 from adray.errors import ArtifactError, DataError
 from adray.ranking import arrays
@@ -23,8 +24,9 @@ from adray.ranking.export import HEAVY_KIND, LIGHT_KIND
 from adray.ranking.objectives.listwise import exposure_probability
 from adray.ranking.ragged import Lists
 from adray.ranking.request import RequestFields
+from adray.ranking.simtier import ClickedCreatives, known_clicks
 from adray.ranking.sku_table import load_fields, take_fields
-from adray.ranking.tables import FieldValues
+from adray.ranking.tables import FieldValues, Rows, column
 from adray.ranking.user_sku import UserSkuRanker
 
 
@@ -67,6 +69,8 @@ class LightStore:
         vectors: float32 `[C, dim]`.
         history: float32 `[S]`, historical CTR.
         fields: SKU feature columns, `[S]` each.
+        content: float16 `[C, content_dim]`, content vectors; None for a half that compares none.
+        by_id: int64 `[C]`, rows in ascending order of the hashed creative id; None likewise.
     """
 
     skus: np.ndarray
@@ -77,15 +81,18 @@ class LightStore:
     vectors: np.ndarray
     history: np.ndarray
     fields: dict[str, np.ndarray | RaggedArray]
+    content: np.ndarray | None = None
+    by_id: np.ndarray | None = None
 
     @classmethod
-    def load(cls, artifact: Artifact) -> LightStore:
-        """Map the store of a light artifact."""
+    def load(cls, artifact: Artifact, *, content: bool = False) -> LightStore:
+        """Map the store of a light artifact, with its `content` if asked for."""
         skus, offsets, creatives, vectors, history = (
             artifact.array(name) for name in ("skus", "sku_offsets", "creatives", "vectors", "history")
         )
         sku_names, names = (arrays.load_ragged(artifact.folder, name) for name in ("sku_names", "names"))
-        return cls(skus, offsets, sku_names, creatives, names, vectors, history, load_fields(artifact.folder))
+        compared = [artifact.array(name) for name in ("content", "by_id")] if content else []
+        return cls(skus, offsets, sku_names, creatives, names, vectors, history, load_fields(artifact.folder), *compared)
 
     def candidates(self, row: int, wanted: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Rows of a SKU's creatives, and which of the wanted hashes are found; `wanted` None takes all."""
@@ -94,6 +101,15 @@ class LightStore:
             return np.arange(start, end), np.ones(0, bool)
         places = arrays.find(self.creatives[start:end], wanted)
         return start + places[places >= 0], places >= 0
+
+    def lookup(self, creatives: np.ndarray) -> np.ndarray:
+        """Rows of hashed creative ids of any SKU, int64; -1 where unknown."""
+        assert self.by_id is not None, "the artifact compares no creatives"
+        if self.by_id.size == 0:
+            return np.full(creatives.shape, -1, dtype=np.int64)
+        places = np.searchsorted(self.creatives, creatives, sorter=self.by_id)
+        rows = self.by_id[np.minimum(places, self.by_id.size - 1)]
+        return np.where(self.creatives[rows] == creatives, rows, -1)
 
 
 class LightRanker:
@@ -109,7 +125,8 @@ class LightRanker:
     def __init__(self, artifact: Artifact, config: RankerModelConfig, module: CreativeRanker, store: LightStore) -> None:
         assert config.light is not None
         self.artifact, self.config, self.module, self.store = artifact, config, module, store
-        self._user_fields = RequestFields(config.light.user, [config.light.liked] if config.light.liked else [])
+        simtier = config.light.simtier.column if config.light.simtier else None
+        self._user_fields = RequestFields(config.light.user, [name for name in (config.light.liked, simtier) if name])
 
     @classmethod
     def load(cls, folder: str | Path) -> LightRanker:
@@ -122,7 +139,7 @@ class LightRanker:
         config = validate(RankerModelConfig, artifact.config["model"], f"artifact {artifact.folder}")
         assert config.light is not None
         module = CreativeRanker(config.light, {}, artifact.config["content_dim"], delta=config.objective.delta)
-        return cls(artifact, config, _filled(module, artifact), LightStore.load(artifact))
+        return cls(artifact, config, _filled(module, artifact), LightStore.load(artifact, content=config.light.simtier is not None))
 
     def sku_ids(self, limit: int | None = None) -> list[str]:
         """Ids of the SKUs in the store, at most `limit`."""
@@ -153,8 +170,11 @@ class LightRanker:
             lists = Lists.from_offsets(torch.from_numpy(np.append(0, np.cumsum(lengths))))
             probability = self._history(skus, rows, known, historical or {})
             with torch.inference_mode():
-                side = self.module.user_side(values) + self.sku_side(rows[known])
-                output = self.score_rows(side, probability, flat, lists.segments)
+                clicked = self.clicked(values)
+                side = self.module.user_side(values, clicked) + self.sku_side(rows[known])
+                # All lists are of one user, so they are compared with what was clicked as one.
+                whole = Ragged(torch.arange(flat.size), torch.tensor([0, flat.size]))
+                output = self.score_rows(side, probability, flat, lists.segments, self.tiers(flat, whole, clicked))
                 scores = self._score(output.click).numpy()
                 propensity = exposure_probability(output.exposure, lists).numpy()
         return self._answer(skus, rows, picked, scores, propensity)
@@ -163,10 +183,23 @@ class LightRanker:
         """The SKU side of store rows `[S]` from the stored features."""
         return self.module.sku_side(take_fields(self.store.fields, rows, self.store.skus[rows]))
 
-    def score_rows(self, side: Side, probability: Tensor, rows: np.ndarray, segments: Tensor) -> LightOutput:
-        """Score store rows `[m]` of n lists, given both sides and the ad score `[n]`."""
+    def clicked(self, users: Rows) -> ClickedCreatives | None:
+        """What n users clicked before, from their features; None for a model that does not ask."""
+        simtier = self.module.config.simtier
+        if simtier is None or self.store.content is None:
+            return None
+        return known_clicks(column(users.bags, simtier.column, "bag", users), simtier.max_length, self.store.lookup, self.store.content)
+
+    def tiers(self, rows: np.ndarray, lists: Ragged, clicked: ClickedCreatives | None) -> Tensor | None:
+        """SimTier's histograms of store rows `[m]` in n lists (of rows of `rows`) of as many users; None for a model without."""
+        if clicked is None or self.store.content is None:
+            return None
+        return self.module.tiers(torch.from_numpy(self.store.content[rows]), lists, clicked)
+
+    def score_rows(self, side: Side, probability: Tensor, rows: np.ndarray, segments: Tensor, tiers: Tensor | None = None) -> LightOutput:
+        """Score store rows `[m]` of n lists, given both sides, the ad score `[n]`, and SimTier's histograms if there are any."""
         vectors = torch.from_numpy(self.store.vectors[rows])
-        return self.module.score(side, probability, vectors, torch.arange(rows.size), segments)
+        return self.module.score(side, probability, vectors, torch.arange(rows.size), segments, tiers)
 
     def _pick(self, skus: Sequence[SkuRequest], rows: np.ndarray) -> list[tuple[np.ndarray, list[str]]]:
         """Each SKU's candidate rows and the requested ids it does not have."""

@@ -32,9 +32,10 @@ class Features:
     catalogue: Path
     skus: Path
 
-    def collate(self, *, training: bool) -> RankingCollate:
-        """Turns rows into batches."""
-        return RankingCollate(Catalogue.load(self.catalogue), SkuTable.load(self.skus), training=training)
+    def collate(self, model: RankerModelConfig, *, training: bool) -> RankingCollate:
+        """Turns rows into the model's batches."""
+        simtier = None if model.light is None else model.light.simtier
+        return RankingCollate(Catalogue.load(self.catalogue), SkuTable.load(self.skus), training=training, simtier=simtier)
 
 
 def build_features(tables: Tables, model: RankerModelConfig, folder: Path) -> Features:
@@ -51,7 +52,7 @@ def build_features(tables: Tables, model: RankerModelConfig, folder: Path) -> Fe
     if tables.creatives is None:
         raise DataError("the data has no creatives table", "set data.creatives")
     features = Features(folder / "catalogue", folder / "skus")
-    build_catalogue(tables.creatives, features.catalogue, tables.embeddings)
+    build_catalogue(tables.creatives, features.catalogue, tables.embeddings, tables.attributes)
     build_sku_table(tables.train, features.skus, model)
     return features
 
@@ -88,7 +89,7 @@ class RankerTask:
             seed=self.seed,
             batch_size=batch_size,
             micro_batch_size=micro_batch_size,
-            collate=self.features.collate(training=True),
+            collate=self.features.collate(self.model, training=True),
             lanes=self.data.lanes,
             shuffle_rows=self.data.shuffle_rows,
             columns=columns(self.model, self.tables.train),
@@ -104,7 +105,7 @@ class RankerTask:
 
 def lists_of(path: str, model: RankerModelConfig, features: Features, batch_rows: int) -> Iterable[RankingBatch]:
     """All lists of a table in file order, as batches for evaluation."""
-    return iterate(path, batch_rows, columns(model, path), features.collate(training=False))
+    return iterate(path, batch_rows, columns(model, path), features.collate(model, training=False))
 
 
 def columns(model: RankerModelConfig, path: str) -> list[str]:

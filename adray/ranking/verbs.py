@@ -86,7 +86,7 @@ def evaluate(config: RankerRunConfig, run: Run) -> None:
         tables = own or ingest(config.data.model_copy(update={"holdout": 0.0}), folder / _TABLES)
     with run.stage("features"):
         features = Features(folder / "catalogue", run.folder / _FEATURES / "skus")
-        build_catalogue(tables.creatives or "", features.catalogue, tables.embeddings)
+        build_catalogue(tables.creatives or "", features.catalogue, tables.embeddings, tables.attributes)
     run.tables += [path for path in (tables.train, tables.holdout, tables.quarantine) if path]
     _report_rows(run, tables)
     run.log({"data/rows/evaluated": tables.rows.get("holdout", 0) if own else tables.rows["train"]})

@@ -15,7 +15,7 @@ from adray.ranking.catalogue import Catalogue, build_catalogue
 from adray.ranking.config import RankerModelConfig
 from adray.ranking.sku_table import SkuTable, build_sku_table
 
-SKUS, PER_SKU, USERS = 12, (1, 5), 30
+SKUS, PER_SKU, USERS, CONTENT_DIM = 12, (1, 5), 30, 6
 COLOURS, WORDS = ("red", "blue", "green"), ("new", "sale", "warm", "light", "soft", "classic")
 
 MODEL = {
@@ -37,6 +37,15 @@ MODEL = {
     },
     "bias": [{"name": "position", "rows": 20}],
 }
+CONTENT_MODEL = {
+    **MODEL,
+    "light": {
+        **MODEL["light"],
+        "creative": {**MODEL["light"]["creative"], "content": {"dim": 4}, "attributes": {"rows": 20, "dim": 3}},
+        "simtier": {"tiers": 5, "max_length": 4, "taste": True},
+    },
+}
+"""A model that reads vectors and attributes, too."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +57,12 @@ class SmallWorld:
     table: pa.Table
     catalogue: Catalogue
     skus: SkuTable
+    config: RankerModelConfig
 
-    def batch(self, rows: int | None = None, *, training: bool = False) -> RankingBatch:
-        return RankingCollate(self.catalogue, self.skus, training=training)(self.table.slice(0, rows))
+    def batch(self, rows: int | None = None, *, start: int = 0, training: bool = False) -> RankingBatch:
+        assert self.config.light is not None
+        collate = RankingCollate(self.catalogue, self.skus, training=training, simtier=self.config.light.simtier)
+        return collate(self.table.slice(start, rows))
 
 
 def write_creatives(path: Path, random: np.random.Generator) -> list[list[str]]:
@@ -71,9 +83,22 @@ def write_creatives(path: Path, random: np.random.Generator) -> list[list[str]]:
     return owned
 
 
+def write_content(creatives: Path, embeddings: Path, attributes: Path, random: np.random.Generator) -> None:
+    """Write vectors of two in three creatives and attributes of all, each in an order of its own."""
+    ids = pq.read_table(creatives, columns=["creative_id"]).column("creative_id").to_pylist()
+    some = [ids[i] for i in random.permutation(len(ids))[: 2 * len(ids) // 3]]
+    vectors = [row.astype(np.float16) for row in random.normal(size=(len(some), CONTENT_DIM))]
+    columns = {"creative_id": some, "encoder": ["e"] * len(some), "vector": pa.array(vectors, pa.list_(pa.float16()))}
+    pq.write_table(pa.table(columns), embeddings)
+    tokens = [[f"style={random.integers(3)}"] * int(i % 3 > 0) for i in range(len(ids))]
+    pq.write_table(pa.table({"creative_id": ids[::-1], "tokens": pa.array(tokens, pa.list_(pa.string()))}), attributes)
+
+
 def impression_rows(owned: list[list[str]], count: int, random: np.random.Generator) -> pa.Table:
     """Impressions with clicks at random; SKU features never change."""
     rows = []
+    # One that the catalogue lacks is clicked now and then. Drawn apart, so that other columns stay as they are.
+    clicks, creatives = np.random.default_rng(1), [one for ids in owned for one in ids] + ["gone"]
     for i in range(count):
         sku = int(random.integers(SKUS))
         candidates = [{"creative_id": c, "propensity": 1 / len(owned[sku])} for c in owned[sku]]
@@ -89,6 +114,7 @@ def impression_rows(owned: list[list[str]], count: int, random: np.random.Genera
                 "timestamp": i,
                 "user_age": str(random.choice(["young", "old"])),
                 "user_history": [f"s{random.integers(SKUS)}" for _ in range(random.integers(7))],
+                "user_clicked_creatives": [str(clicks.choice(creatives)) for _ in range(clicks.integers(7))],
                 "user_liked_elements": [f"colour={random.choice(COLOURS)}" for _ in range(random.integers(4))],
                 "sku_price": float(10 + sku),
                 "cross_category_clicks": None if random.random() < 0.2 else float(random.integers(5)),
@@ -105,6 +131,7 @@ def impression_rows(owned: list[list[str]], count: int, random: np.random.Genera
         ("timestamp", pa.timestamp("ms", tz="UTC")),
         ("user_age", pa.string()),
         ("user_history", pa.list_(pa.string())),
+        ("user_clicked_creatives", pa.list_(pa.string())),
         ("user_liked_elements", pa.list_(pa.string())),
         ("sku_price", pa.float32()),
         ("cross_category_clicks", pa.float32()),
@@ -112,13 +139,16 @@ def impression_rows(owned: list[list[str]], count: int, random: np.random.Genera
     return pa.Table.from_pylist(rows, pa.schema(fields))
 
 
-def make_small_world(folder: Path, rows: int = 200, seed: int = 0, model: dict | None = None) -> SmallWorld:
-    """Write tables into `folder` and build the catalogue and the SKU table."""
+def make_small_world(folder: Path, rows: int = 200, seed: int = 0, model: dict | None = None, *, content: bool = False) -> SmallWorld:
+    """Write tables into `folder` and build the catalogue and the SKU table; with `content`, from vectors and attributes too."""
     random = np.random.default_rng(seed)
     creatives, impressions = folder / "creatives.parquet", folder / "impressions.parquet"
     owned = write_creatives(creatives, random)
     table = impression_rows(owned, rows, random)
     pq.write_table(table, impressions, row_group_size=64)
     config = RankerModelConfig.model_validate(model or MODEL)
-    catalogue = build_catalogue(str(creatives), folder / "catalogue")
-    return SmallWorld(creatives, impressions, table, catalogue, build_sku_table(str(impressions), folder / "skus", config))
+    beside = [folder / f"{name}.parquet" for name in ("embeddings", "attributes")] if content else []
+    if beside:
+        write_content(creatives, *beside, np.random.default_rng(2))
+    catalogue = build_catalogue(str(creatives), folder / "catalogue", *map(str, beside))
+    return SmallWorld(creatives, impressions, table, catalogue, build_sku_table(str(impressions), folder / "skus", config), config)

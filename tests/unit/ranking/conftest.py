@@ -8,13 +8,19 @@ import torch
 
 from adray.ranking.config import RankerModelConfig
 from adray.ranking.joint import JointRanker
-from tests.helpers.ranking_world import MODEL, SmallWorld, make_small_world
+from tests.helpers.ranking_world import CONTENT_MODEL, MODEL, SmallWorld, make_small_world
 
 
 @pytest.fixture(scope="session")
 def market(tmp_path_factory: pytest.TempPathFactory) -> SmallWorld:
     """A tiny market, written once."""
     return make_small_world(tmp_path_factory.mktemp("market"))
+
+
+@pytest.fixture(scope="session")
+def content_market(tmp_path_factory: pytest.TempPathFactory) -> SmallWorld:
+    """The market with vectors of most creatives and attributes of all."""
+    return make_small_world(tmp_path_factory.mktemp("content"), model=CONTENT_MODEL, content=True)
 
 
 @pytest.fixture

@@ -101,7 +101,7 @@ def test_first_layer_in_parts_is_one_layer_over_the_concatenation(market, build)
     model = build().eval()
     light, scorer = model.light, model.light.scorer
     batch, lists, p = light_inputs(model, market)
-    out = light(batch.impressions, batch.creatives, batch.creative_index, lists.segments, p)
+    out = light(batch.impressions, batch.creatives, batch.candidate_rows(), p)
     rows, seg = batch.impressions, lists.segments
     encoded = light.encoder(batch.creatives)[batch.creative_index]
     vectors, exposure_bias = encoded[:, :-1], encoded[:, -1]
@@ -125,7 +125,7 @@ def test_first_layer_in_parts_is_one_layer_over_the_concatenation(market, build)
 def test_the_exposure_head_shapes_the_rest_only_when_shared(market, build, two_tower, head, shapes):
     model = build(light=light_section(two_tower=two_tower, exposure_head=head))
     batch, lists, p = light_inputs(model, market)
-    model.light(batch.impressions, batch.creatives, batch.creative_index, lists.segments, p).exposure.square().sum().backward()
+    model.light(batch.impressions, batch.creatives, batch.candidate_rows(), p).exposure.square().sum().backward()
     reached = {n for n, q in model.light.named_parameters() if q.grad is not None and q.grad.abs().sum() > 0}
     own = {"encoder.exposure_bias.weight", *(n for n, _ in model.light.named_parameters() if n.startswith("scorer.exposure"))}
     assert ("encoder.direct.weight" in reached and "user.hidden.weight" in reached) is shapes
@@ -136,7 +136,7 @@ def test_delta_adds_the_ad_logit(market, build):
     plain, delta = build().eval(), build(objective={"delta": True}).eval()
     delta.load_state_dict(plain.state_dict())
     batch, lists, p = light_inputs(plain, market)
-    arguments = (batch.impressions, batch.creatives, batch.creative_index, lists.segments, p)
+    arguments = (batch.impressions, batch.creatives, batch.candidate_rows(), p)
     expected = plain.light(*arguments).click + torch.logit(p)[lists.segments]
     assert torch.allclose(delta.light(*arguments).click, expected, atol=1e-5)
     assert torch.equal(delta.light(*arguments).exposure, plain.light(*arguments).exposure)
@@ -145,7 +145,7 @@ def test_delta_adds_the_ad_logit(market, build):
 def test_two_tower_is_an_inner_product_blind_to_the_ad_score(market, build):
     model = build(light=light_section(two_tower=True)).eval()
     batch, lists, p = light_inputs(model, market)
-    arguments = (batch.impressions, batch.creatives, batch.creative_index, lists.segments)
+    arguments = (batch.impressions, batch.creatives, batch.candidate_rows())
     assert torch.equal(model.light(*arguments, p).click, model.light(*arguments, 1 - p).click)
     # Linear in the creative vector: the score of a mean vector is the mean of scores.
     side = model.light.user_side(batch.impressions) + model.light.sku_side(batch.impressions)
@@ -158,7 +158,7 @@ def test_two_tower_is_an_inner_product_blind_to_the_ad_score(market, build):
 def test_without_interaction_the_order_is_the_same_additive_input(market, build):
     model = build(light=light_section(interaction=False, user=[], sku=[], liked=None)).eval()
     batch, lists, p = light_inputs(model, market)
-    out = model.light(batch.impressions, batch.creatives, batch.creative_index, lists.segments, torch.full_like(p, 0.1))
+    out = model.light(batch.impressions, batch.creatives, batch.candidate_rows(), torch.full_like(p, 0.1))
     # No user, no SKU, one ad score: a creative scores the same wherever it stands.
     for creative in batch.creative_index.unique()[:5]:
         assert out.click[batch.creative_index == creative].std() < 1e-5
