@@ -16,7 +16,7 @@ from adray.ranking.parity import split_max_abs_diff
 from adray.ranking.run_config import EvaluationConfig
 from adray.ranking.scoring import HeavyRanker, LightRanker
 from adray.ranking.task import Features, lists_of
-from adray.ranking.world_value import WorldValue, load_request_truth, world_value
+from adray.ranking.world_value import WorldValue, load_request_truth, true_ad_auc, world_value
 from adray.run import Run
 
 _Z_EDGES = (0.0, 1.0, 1.96, 2.58, 4.0, float("inf"))
@@ -78,6 +78,8 @@ def judge_in_world(
         scores = collect_scores(joint, lists_of(tables.requests, joint.config, features, config.batch_rows), historical=True)
     value = world_value(truth, scores.click_logit, resamples=config.resamples, seed=seed)
     run.log({f"ranker/{name}": number for name, number in value.metrics().items()})
+    if joint.heavy is not None:
+        run.log({"ranker/true_ad_auc": true_ad_auc(truth, scores.ad_probability)})
     new = joint.skus.creative_counts(scores.creatives)[0] == 0
     cold = cold_value(truth, scores.click_logit, new, resamples=config.resamples, seed=seed)
     if cold is not None:

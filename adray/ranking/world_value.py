@@ -18,6 +18,7 @@ import pyarrow.dataset as ds
 from adray.bootstrap import Interval, sums_intervals
 from adray.errors import DataError
 from adray.ranking.list_metrics import check_offsets, choice_weights, list_ids
+from adray.ranking.metrics import auc
 
 Array = npt.NDArray[Any]
 
@@ -145,6 +146,28 @@ def world_value(truth: RequestTruth, scores: npt.ArrayLike, *, resamples: int = 
         "uniform_share": share_of("uniform"),
     }
     return WorldValue(**sums_intervals(table, figures, resamples=resamples, seed=seed), requests=lengths.size)
+
+
+def true_ad_auc(truth: RequestTruth, scores: npt.ArrayLike) -> float:
+    """AUC of ad scores over requests in which every request counts as a click with its true chance and as none with the rest.
+
+    The chance is that under the logging policy, `sum propensity * p`: what an ad score is trained to tell before the creative
+    is known. It is the expected AUC of infinitely many repetitions of the log, so no click's luck is in it.
+
+    Args:
+        truth: n requests.
+        scores: `[n]`, ad scores.
+
+    Raises:
+        DataError: If a score is not finite, or scores and requests differ in number.
+    """
+    cuts = check_offsets(truth.offsets, truth.click_probability.size)
+    scores = np.asarray(scores, dtype=np.float64)
+    if scores.size != cuts.size - 1:
+        raise DataError(f"{scores.size} ad scores for {cuts.size - 1} requests", "score every request of the table in its order")
+    chance = np.bincount(list_ids(cuts), truth.propensity * truth.click_probability, cuts.size - 1)
+    labels = np.repeat([1.0, 0.0], scores.size)
+    return auc(labels, np.tile(scores, 2), np.concatenate([chance, 1 - chance]))
 
 
 def mean_by_creative(truth: RequestTruth) -> Array:

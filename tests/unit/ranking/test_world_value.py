@@ -25,6 +25,21 @@ def _truth() -> wv.RequestTruth:
     )
 
 
+def test_true_ad_auc_by_hand() -> None:
+    # Chances under the policy: 0.25, 0.12, 0.22. Pairs of a click in one request and none in another, and ties with itself.
+    p = np.array([0.25, 0.12, 0.22])
+    scores = np.array([3.0, 1.0, 2.0])
+    wins = sum(
+        a * (1 - b) * (1.0 if s > t else 0.5 if s == t else 0.0)
+        for a, s in zip(p, scores, strict=True)
+        for b, t in zip(p, scores, strict=True)
+    )
+    assert wv.true_ad_auc(_truth(), scores) == pytest.approx(wins / (p.sum() * (1 - p).sum()))
+    assert wv.true_ad_auc(_truth(), scores) > wv.true_ad_auc(_truth(), -scores)
+    with pytest.raises(DataError, match="2 ad scores for 3 requests"):
+        wv.true_ad_auc(_truth(), scores[:2])
+
+
 def test_values_by_hand() -> None:
     found = wv.world_value(_truth(), [1, 0, 1, 0, 0, 0, 1])
     assert found.policy.value == pytest.approx((0.4 + 0.1 + 0.1) / 3)
