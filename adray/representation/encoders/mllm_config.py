@@ -47,6 +47,8 @@ class VisionSizes(Config):
     """Side of the square of patches that becomes one visual token."""
     deepstack: list[int] = Field(default_factory=list)
     """qwen3_vl: vision blocks whose output is also added to the first language blocks."""
+    full_attention: list[int] = Field(default_factory=list)
+    """qwen2_5_vl: blocks that attend over the whole picture, the others within windows; empty: the last one."""
     positions: int = Field(default=2304, ge=16)
     """qwen3_vl: learned position embeddings, a square number that is interpolated to a picture's grid."""
     side: int = Field(default=512, ge=16)
@@ -64,8 +66,8 @@ class Architecture(Config):
     """The vision tower."""
     tokenizer: Literal["qwen", "bytes"] = "qwen"
     """`qwen`: the real vocabulary, from package dashscope. `bytes`: 256 bytes and the special tokens."""
-    tie_embeddings: bool = True
-    """Whether the output layer, which an encoder does not use, would share the input embedding; it is never built."""
+    tokens: int | None = Field(default=None, ge=256)
+    """`qwen`: keep only the vocabulary's first so many tokens, which is a byte-pair vocabulary too."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Architecture:
@@ -125,6 +127,8 @@ class MllmConfig(Config):
     """Larger pictures are reduced to this area."""
     padding: Literal["left", "right"] = "right"
     """Side on which shorter prompts of a batch are filled up; both give the same vectors."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the weights as they are loaded; training with precision bf16 casts them itself."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
     """Implementation of attention."""
 
