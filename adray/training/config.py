@@ -70,14 +70,14 @@ class TrainingConfig(Config):
     """How often lost workers are replaced before the run gives up."""
     resize_check_s: float = Field(default=60.0, gt=0)
     """Elastic workers: seconds between looks for nodes that have come. A group that grows goes on from its last checkpoint."""
-    optimizer: Literal["adamw", "adagrad", "sgd"] = "adamw"
-    """`adamw` and `sgd` work at every ZeRO stage, `adagrad` at stage 0."""
+    optimizer: Literal["adamw", "adagrad", "sgd", "lars"] = "adamw"
+    """`adamw` and `sgd` work at every ZeRO stage, `adagrad` and `lars` at stage 0."""
     lr: float = Field(default=1e-3, gt=0)
     """Peak learning rate; a module's parameter groups may set their own."""
     weight_decay: float = Field(default=0.0, ge=0)
     """Decoupled for adamw, L2 for the others."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """Adam's decay rates; the first is SGD's momentum."""
+    """Adam's decay rates; the first is the momentum of `sgd` and `lars`."""
     warmup: float = Field(default=0.0, ge=0)
     """Below 1 a share of all steps, else a number of steps: the learning rate rises linearly."""
     schedule: Literal["constant", "cosine", "linear"] = "constant"
@@ -117,8 +117,8 @@ class TrainingConfig(Config):
             raise ValueError(f"workers is {self.workers}; set 0 for this process, or 1 and more for Ray")
         if self.precision == "bf16" and self.zero_stage == 0:
             raise ValueError("precision bf16 needs zero_stage 1, 2 or 3, which keep the fp32 master weights; or use bf16_mixed")
-        if self.optimizer == "adagrad" and self.zero_stage > 0:
-            raise ValueError("optimizer adagrad works with zero_stage 0 only; use adamw or sgd")
+        if self.optimizer in ("adagrad", "lars") and self.zero_stage > 0:
+            raise ValueError(f"optimizer {self.optimizer} works with zero_stage 0 only; use adamw or sgd")
         if self.ema_decay is not None and self.zero_stage == 3:
             raise ValueError("ema_decay needs whole weights on one worker; use zero_stage 0, 1 or 2")
         for world_size in self.world_sizes():

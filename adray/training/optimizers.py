@@ -8,6 +8,7 @@ import torch
 
 from adray.errors import ConfigError
 from adray.training.config import TrainingConfig
+from adray.training.lars import Lars
 
 
 def build_optimizer(groups: list[dict[str, Any]], config: TrainingConfig, device: torch.device) -> torch.optim.Optimizer:
@@ -31,4 +32,6 @@ def build_optimizer(groups: list[dict[str, Any]], config: TrainingConfig, device
         return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True)
     if config.optimizer == "adagrad":
         return torch.optim.Adagrad(groups, lr=config.lr, weight_decay=config.weight_decay, fused=device.type == "cpu")
+    if config.optimizer == "lars":
+        return Lars(groups, lr=config.lr, momentum=config.betas[0], weight_decay=config.weight_decay)
     return torch.optim.SGD(groups, lr=config.lr, momentum=config.betas[0], weight_decay=config.weight_decay, fused=True)
