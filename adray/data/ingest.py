@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from adray.data.validate import Rules
 from adray.errors import DataError
 from adray.files import replacing_folder
 from adray.ray_session import use_ray
+
+_log = logging.getLogger(__name__)
 
 _VERSION = 1
 """Raised when the same input would give other tables, so that cached ones are made again."""
@@ -95,6 +98,9 @@ def _ingest(config: DataConfig, inputs: Inputs, partial: Path, final: Path) -> T
     quarantine.ensure_readable(lost_folder)
     rows = {name: table.lost.kept for name, table in done.items() if name != "impressions"}
     rows |= {"train": split.train_rows} | ({"holdout": split.holdout_rows} if split.holdout_rows else {})
+    left_out = {name: table.left_out for name, table in done.items() if table.left_out}
+    for name, count in left_out.items():
+        _log.info("table %r: data.drop_weeks leaves out %d source rows", name, count)
     return Tables(
         train=str(final / "train"),
         holdout=str(final / "holdout") if split.holdout_rows else None,
@@ -107,6 +113,7 @@ def _ingest(config: DataConfig, inputs: Inputs, partial: Path, final: Path) -> T
         quarantine=str(final / quarantine.FOLDER),
         rows=rows,
         quarantined={name: table.lost.quarantined for name, table in done.items()},
+        left_out=left_out,
         train_until=split.train_until,
     )
 

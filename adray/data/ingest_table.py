@@ -58,12 +58,14 @@ class IngestedTable:
 
     Attributes:
         lost: Rows kept and quarantined.
+        left_out: Source rows that the settings leave out (`data.drop_weeks`).
         part_keys: Hashed keys of each part's kept rows, in order (tables of things only, else empty).
         known_keys: Hashed keys of all rows, also of those quarantined: a creative whose picture is corrupt is lost alone,
             the impressions that name it are not.
     """
 
     lost: Lost
+    left_out: int
     part_keys: dict[str, np.ndarray]
     known_keys: np.ndarray
 
@@ -80,20 +82,21 @@ def ingest_table(job: TableJob) -> IngestedTable:
     items: list[dict[str, Any]] = [{"part": index} for index in range(len(source.parts))]
     grouping = job.table.grouping
     buckets_folder = job.output.with_name(f".{job.name}-buckets")
+    left_out = 0
     if grouping is None:
 
         def work(item: dict[str, Any]) -> Iterator[pa.Table]:
             yield _write_part(job, known, item["part"], _adapted_rows(job, item["part"]))
     else:
         buckets = min(_MAX_BUCKETS, max(1, -(-source.size // _BUCKET_BYTES)))
-        for _ in stream_tasks(items, lambda item: _write_buckets(job, grouping, buckets_folder, buckets, item["part"])):
-            pass
+        bucketed = list(stream_tasks(items, lambda item: _write_buckets(job, grouping, buckets_folder, buckets, item["part"])))
+        left_out = sum(sum(rows["left_out"].to_pylist()) for rows in bucketed)
         items = [{"part": index} for index in range(buckets)]
 
         def work(item: dict[str, Any]) -> Iterator[pa.Table]:
             yield _write_part(job, known, item["part"], _grouped_rows(grouping, buckets_folder, item["part"]))
 
-    done = _sum_up(job, list(stream_tasks(items, work)))
+    done = _sum_up(job, list(stream_tasks(items, work)), left_out)
     shutil.rmtree(buckets_folder, ignore_errors=True)
     return done
 
@@ -103,6 +106,7 @@ _STATS = pa.schema(
         ("part", pa.int64()),
         ("kept", pa.int64()),
         ("quarantined", pa.int64()),
+        ("left_out", pa.int64()),
         ("first", pa.string()),
         ("keys", pa.list_(pa.int64())),
         ("lost_keys", pa.list_(pa.int64())),
@@ -110,25 +114,32 @@ _STATS = pa.schema(
 )
 
 
-def _adapted_rows(job: TableJob, index: int) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """(adapted rows, quarantine rows) of one part."""
+_Piece = tuple[pa.Table, pa.Table, int]
+"""Adapted rows, quarantine rows, and how many source rows the adapter left out."""
+
+
+def _adapted_rows(job: TableJob, index: int) -> Iterator[_Piece]:
+    """One part, a few thousand rows at a time."""
     source = job.table.source
     broken: list[tuple[str, str]] = []
     for rows in read_part(source, source.parts[index], lambda key, reason: broken.append((key, reason))):
         lost = quarantine_rows(job.name, "read", broken)
         broken.clear()
-        yield job.table.adapted(rows), lost
+        adapted = job.table.adapted(rows)
+        yield adapted, lost, rows.num_rows - adapted.num_rows
     if broken:
-        yield job.rules.target.empty_table(), quarantine_rows(job.name, "read", broken)
+        yield job.rules.target.empty_table(), quarantine_rows(job.name, "read", broken), 0
 
 
 def _write_buckets(job: TableJob, grouping: Grouping, folder: Path, buckets: int, index: int) -> Iterator[pa.Table]:
     """First half of a grouping: a part's rows, each to the bucket of its key."""
     writers: dict[int, pq.ParquetWriter] = {}
     lost = []
+    left_out = 0
     try:
-        for rows, broken in _adapted_rows(job, index):
+        for rows, broken, dropped in _adapted_rows(job, index):
             lost.append(broken)
+            left_out += dropped
             if not rows.num_rows:
                 continue
             bucket = (key_hashes(rows, grouping.keys) >> np.uint64(32)).astype(np.int64) * buckets >> 32
@@ -146,22 +157,22 @@ def _write_buckets(job: TableJob, grouping: Grouping, folder: Path, buckets: int
         path = folder / "broken" / f"part-{index:05d}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(broken, path)
-    yield pa.table({"part": [index]})
+    yield pa.table({"part": [index], "left_out": [left_out]})
 
 
-def _grouped_rows(grouping: Grouping, folder: Path, bucket: int) -> Iterator[tuple[pa.Table, pa.Table]]:
+def _grouped_rows(grouping: Grouping, folder: Path, bucket: int) -> Iterator[_Piece]:
     """Second half: a bucket's whole groups, in the source's order."""
     none = QUARANTINE.required.empty_table()
     files = sorted((folder / f"{bucket:05d}").glob("*.parquet"))
     if files:
         rows = pa.concat_tables([pq.ParquetFile(file).read() for file in files], promote_options="permissive")
-        yield grouping.make(rows.combine_chunks()), none
+        yield grouping.make(rows.combine_chunks()), none, 0
     if bucket == 0:
         for file in sorted((folder / "broken").glob("*.parquet")):
-            yield QUARANTINE.required.empty_table(), pq.ParquetFile(file).read()
+            yield QUARANTINE.required.empty_table(), pq.ParquetFile(file).read(), 0
 
 
-def _write_part(job: TableJob, known: ray.ObjectRef | None, index: int, pieces: Iterator[tuple[pa.Table, pa.Table]]) -> pa.Table:
+def _write_part(job: TableJob, known: ray.ObjectRef | None, index: int, pieces: Iterator[_Piece]) -> pa.Table:
     """Validate and write one part; returns its row of statistics."""
     rules = job.rules if known is None else replace(job.rules, known_creatives=ray.get(known))
     keyed = job.name != "impressions"
@@ -174,8 +185,9 @@ def _write_part(job: TableJob, known: ray.ObjectRef | None, index: int, pieces: 
         RowGroupWriter(good_path, rules.target, job.row_group_rows) as good_rows,
         RowGroupWriter(bad_path, QUARANTINE.required, job.row_group_rows) as bad_rows,
     ):
-        start = 0
-        for rows, broken in pieces:
+        start = left_out = 0
+        for rows, broken, dropped in pieces:
+            left_out += dropped
             good, bad = (rows, None) if not rows.num_rows else split_rows(rows, rules, f"part {index} from row {start}:")
             start += rows.num_rows
             for lost in (broken, bad):
@@ -191,6 +203,7 @@ def _write_part(job: TableJob, known: ray.ObjectRef | None, index: int, pieces: 
         "part": [index],
         "kept": [good_rows.written],
         "quarantined": [bad_rows.written],
+        "left_out": [left_out],
         "first": [first],
         "keys": [np.concatenate(keys) if keys else np.zeros(0, np.int64)],
         "lost_keys": [np.concatenate(lost_keys) if keyed and lost_keys else np.zeros(0, np.int64)],
@@ -198,7 +211,7 @@ def _write_part(job: TableJob, known: ray.ObjectRef | None, index: int, pieces: 
     return pa.table(stats, schema=_STATS)
 
 
-def _sum_up(job: TableJob, stats: list[pa.Table]) -> IngestedTable:
+def _sum_up(job: TableJob, stats: list[pa.Table], left_out: int) -> IngestedTable:
     rows = pa.concat_tables(stats) if stats else _STATS.empty_table()
     part_keys = {}
     for part, keys in zip(rows["part"].to_pylist(), rows["keys"], strict=True):
@@ -209,7 +222,7 @@ def _sum_up(job: TableJob, stats: list[pa.Table]) -> IngestedTable:
     firsts = [text for text in rows["first"].to_pylist() if text]
     lost = Lost(job.name, sum(rows["kept"].to_pylist()), sum(rows["quarantined"].to_pylist()), firsts[0] if firsts else "")
     known = np.concatenate([np.zeros(0, np.int64), *part_keys.values(), *lost_keys])
-    return IngestedTable(lost, part_keys, known)
+    return IngestedTable(lost, left_out + sum(rows["left_out"].to_pylist()), part_keys, known)
 
 
 def drop_repeats(job: TableJob, done: IngestedTable) -> IngestedTable:

@@ -28,6 +28,7 @@ class Tables:
         quarantine: Rows that could not be used, with their reasons.
         rows: Rows of each table that was read (`train`, `holdout`, `creatives`, ...).
         quarantined: Rows put into the quarantine, by source table.
+        left_out: Source rows that the settings leave out (`data.drop_weeks`), by table; only tables that lost any.
         fingerprint: Hex digest of the source files' names, sizes and times and of the settings; equal input, equal tables.
         train_until: Time of the last training row (ISO 8601, UTC); None without times.
     """
@@ -42,6 +43,7 @@ class Tables:
     quarantine: str
     rows: dict[str, int] = field(default_factory=dict)
     quarantined: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
     fingerprint: str = ""
     train_until: str | None = None
     attributes: str | None = None

@@ -330,3 +330,25 @@ def test_row_counts_do_not_depend_on_cut(tmp_path: Path) -> None:
     tables = ingest(DataConfig(path=str(write_world(tmp_path / "world", log)), holdout=0.3), tmp_path / "t")
     expected = max(count for day in range(50) if (count := int((times >= day).sum())) <= 300)
     assert tables.rows["holdout"] == expected
+
+
+def test_rows_that_drop_weeks_leaves_out_are_counted_and_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Three of five arms lie in the weeks that the archive's authors doubt; they are neither rows nor quarantined."""
+    arms = {
+        "clickability_test_id": ["t1", "t2", "t1", "t2", "t2"],
+        "headline": ["a", "b", "c", "d", "e"],
+        "lede": ["l"] * 5,
+        "excerpt": ["e"] * 5,
+        "eyecatcher_id": ["p"] * 5,
+        "impressions": [10] * 5,
+        "clicks": [1] * 5,
+        "test_week": [201411, 201330, 201411, 201325, 201402],
+    }
+    pq.write_table(pa.table(arms), tmp_path / "arms.parquet")
+    with caplog.at_level("INFO", logger="adray"):
+        tables = ingest(DataConfig(path=str(tmp_path / "arms.parquet"), adapter="upworthy"), tmp_path / "tables")
+    assert (tables.rows, tables.quarantined) == ({"creatives": 2, "train": 1}, {"creatives": 0, "impressions": 0})
+    assert tables.left_out == {"creatives": 3, "impressions": 3}
+    assert json.loads((tmp_path / "tables" / "tables.json").read_text())["left_out"] == tables.left_out
+    assert "table 'impressions': data.drop_weeks leaves out 3 source rows" in caplog.messages
+    assert ingest(DataConfig(path=str(tmp_path / "arms.parquet"), adapter="upworthy"), tmp_path / "tables").left_out == tables.left_out
