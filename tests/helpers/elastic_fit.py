@@ -17,7 +17,7 @@ from pathlib import Path
 
 NODE = {"node_ip_address": "127.0.0.1", "object_store_memory": 80 * 2**20}
 CPUS_PER_WORKER = 2
-PATIENCE_S = 120
+PATIENCE_S = 240
 
 
 def main(text):

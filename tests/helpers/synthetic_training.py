@@ -63,8 +63,8 @@ class SyntheticSource:
                 yield Rows(rows.x[part], rows.y[part], rows.numbers[part])
 
 
-HOLD_S = 100
-"""How long a step on `hold`, (step, world size, rank), waits for its process's end; it makes the file `<held>-<step>` first."""
+HOLD_S = 240
+"""How long a step on `hold`, (step, world size, rank), waits; it makes the file `<held>-<step>` first."""
 
 
 class Regressor(TrainModule):
@@ -110,8 +110,15 @@ class Regressor(TrainModule):
         for step, world_size, rank in self.task.hold:
             if (step, str(world_size), str(rank)) == (self.step, os.environ.get("WORLD_SIZE"), os.environ.get("RANK")):
                 Path(f"{self.task.held}-{step}").touch()
-                # Until this process is ended, or it becomes clear that it will not be.
-                threading.Event().wait(HOLD_S)
+                self._wait()
+
+    def _wait(self):
+        """Until the file `hold_until` is there, or this process is ended, or it becomes clear that neither will be."""
+        never = threading.Event()
+        for _ in range(10 * HOLD_S):
+            if self.task.hold_until and Path(self.task.hold_until).exists():
+                return
+            never.wait(0.1)
 
     def after_step(self, progress):
         with torch.no_grad():
@@ -149,6 +156,7 @@ class SyntheticTask:
     end_early: bool = False
     hold: tuple = ()
     held: str = ""
+    hold_until: str = ""
 
     def build_module(self):
         return Regressor(self)

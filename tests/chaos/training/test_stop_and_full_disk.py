@@ -1,6 +1,5 @@
 """A driver that is told to stop, a disk that fills up, a tracker whose files cannot be written."""
 
-import json
 import resource
 import signal
 import subprocess
@@ -19,32 +18,45 @@ from tests.helpers.torchrun import ROOT
 PROGRAM = """
 import os, signal, sys, threading
 from pathlib import Path
+from adray.errors import AdrayError
 from adray.training.config import TrainingConfig
 from adray.training.fit import fit
 from tests.helpers.synthetic_training import SyntheticTask
 
-metrics = Path(sys.argv[1]) / "metrics.jsonl"
+folder = Path(sys.argv[1])
+held = folder.with_name("held")
 
 def stop():
-    while not metrics.exists() or not metrics.read_text():
+    while not held.with_name("held-6").exists():
         threading.Event().wait(0.1)
     os.kill(os.getpid(), signal.SIGTERM)
 
 threading.Thread(target=stop, daemon=True).start()
-config = TrainingConfig(max_steps=200000, batch_size=32, log_every=20, workers=1, checkpoint_every=100000)
-fit(SyntheticTask(steps_per_epoch=100000, total=200000), config, run_folder=sys.argv[1], run_name="stopped", seed=1, quiet=True)
+# Step 6 is held until the worker has been told to stop, which the driver does in a file.
+task = SyntheticTask(hold=((6, 1, 0),), held=str(held), hold_until=str(folder / "stop"))
+config = TrainingConfig(epochs=2, batch_size=32, log_every=1, checkpoint_every=4, workers=1)
+try:
+    fit(task, config, run_folder=folder, run_name="stopped", seed=1, quiet=True)
+except AdrayError as error:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)
 """
 
 
-def test_a_driver_that_is_told_to_stop_leaves_a_checkpoint(tmp_path):
-    """SIGTERM goes to the driver alone; the Ray worker learns of it and saves."""
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=280, check=False
-    )
-    assert "TrainingStoppedError: training was stopped at step" in done.stderr, done.stderr[-3000:]
-    (saved,) = list_checkpoints(tmp_path / "checkpoints")
-    assert 0 < saved.step < 200000
-    assert json.loads((saved.folder / "metadata.json").read_text())["world_size"] == 1
+def test_a_driver_that_is_told_to_stop_leaves_a_checkpoint_and_the_resumed_run_ends_the_same(tmp_path):
+    """SIGTERM goes to the driver alone; the Ray worker learns of it and saves the step that it was in."""
+    folder = tmp_path / "run"
+    done = subprocess.run([sys.executable, "-c", PROGRAM, str(folder)], cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 130, done.stderr[-3000:]
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert lines == [f"error: training was stopped at step 7; its state is in {folder / 'checkpoints'}; go on with --set resume=true"]
+    saved = list_checkpoints(folder / "checkpoints")[-1]
+    assert (saved.step, saved.metadata["world_size"]) == (7, 1)
+
+    _fit(folder, SyntheticTask(), resume=True)
+    _fit(tmp_path / "straight", SyntheticTask())
+    expected, found = exported_weights(tmp_path / "straight"), exported_weights(folder)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
 class _FillingDisk(Regressor):
