@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
+
+import numpy as np
 
 from adray.checks import Check
 from adray.data.checks import data_checks
@@ -11,7 +14,7 @@ from adray.data.ingest import ingest
 from adray.data.tables import Tables
 from adray.errors import ArtifactError
 from adray.ranking import judgement
-from adray.ranking.catalogue import build_catalogue
+from adray.ranking.catalogue import Catalogue, build_catalogue
 from adray.ranking.checks import run_checks
 from adray.ranking.plots import learning_curves
 from adray.ranking.run_config import RankerRunConfig
@@ -22,6 +25,8 @@ from adray.training.checkpoint import list_checkpoints
 from adray.training.checks import training_checks
 from adray.training.fit import TrainResult, fit
 from adray.training.loop import CHECKPOINTS, EXPORT
+
+_log = logging.getLogger(__name__)
 
 CONFIG = RankerRunConfig
 HEADLINES = [
@@ -47,7 +52,7 @@ def train(config: RankerRunConfig, run: Run) -> None:
     with run.stage("train"):
         result = _fit(config, config, run, tables, features)
     _report_training(run, result)
-    _judge(config, run, tables, features, tables.holdout)
+    _judge(config, run, tables, features, tables.holdout, *_load(run))
 
 
 def export(config: RankerRunConfig, run: Run) -> None:
@@ -86,11 +91,13 @@ def evaluate(config: RankerRunConfig, run: Run) -> None:
         tables = own or ingest(config.data.model_copy(update={"holdout": 0.0}), folder / _TABLES)
     with run.stage("features"):
         features = Features(folder / "catalogue", run.folder / _FEATURES / "skus")
-        build_catalogue(tables.creatives or "", features.catalogue, tables.embeddings, tables.attributes)
+        catalogue = build_catalogue(tables.creatives or "", features.catalogue, tables.embeddings, tables.attributes)
+    if light is not None:
+        _report_unknown(run, light, catalogue)
     run.tables += [path for path in (tables.train, tables.holdout, tables.quarantine) if path]
     _report_rows(run, tables)
     run.log({"data/rows/evaluated": tables.rows.get("holdout", 0) if own else tables.rows["train"]})
-    _judge_loaded(config, run, tables, features, tables.holdout if own else tables.train, light, heavy)
+    _judge(config, run, tables, features, tables.holdout if own else tables.train, light, heavy)
 
 
 def checks(config: RankerRunConfig, verb: str) -> Iterable[Check]:
@@ -114,6 +121,16 @@ def _prepare(config: RankerRunConfig, run: Run) -> tuple[Tables, Features]:
 def _report_rows(run: Run, tables: Tables) -> None:
     run.log({f"data/rows/{name}": float(rows) for name, rows in tables.rows.items()})
     run.log({f"data/quarantined/{name}": float(rows) for name, rows in tables.quarantined.items()})
+    run.log({f"data/left_out/{name}": float(rows) for name, rows in tables.left_out.items()})
+
+
+def _report_unknown(run: Run, light: LightRanker, catalogue: Catalogue) -> None:
+    """Count the creatives that are not in the light artifact's store; the joint graph scores them by what they show."""
+    unknown = np.flatnonzero(~np.isin(catalogue.creatives, light.store.creatives))
+    run.log({"data/creatives_unknown": float(unknown.size)})
+    if unknown.size:
+        first = catalogue.names.text(int(unknown[0]))
+        _log.info("%d of %d creatives are unknown to the artifact, for example %r", unknown.size, len(catalogue), first)
 
 
 def _fit(config: RankerRunConfig, how: RankerRunConfig, run: Run, tables: Tables, features: Features) -> TrainResult:
@@ -138,11 +155,7 @@ def _report_training(run: Run, result: TrainResult) -> None:
     run.add_plot("Training loss", learning_curves(run.folder / "metrics.jsonl", ["train/loss"], curve))
 
 
-def _judge(config: RankerRunConfig, run: Run, tables: Tables, features: Features, held_out: str | None) -> None:
-    _judge_loaded(config, run, tables, features, held_out, *_load(run))
-
-
-def _judge_loaded(
+def _judge(
     config: RankerRunConfig,
     run: Run,
     tables: Tables,
