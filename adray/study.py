@@ -25,6 +25,7 @@ from adray.study_table import Row, cells_frame, compare, draw, to_frame
 
 RUNS_FOLDER = "runs"
 WORLDS_FOLDER = "worlds"
+TABLES_FOLDER = "tables"
 
 
 class StudyWorld(Config):
@@ -34,6 +35,17 @@ class StudyWorld(Config):
     """The world's config: a file, or its content."""
     field: str = "data.path"
     """The field of the run that receives the folder of the world's tables."""
+
+
+class StudyTable(Config):
+    """A table that is made of each seed's world and given to that seed's runs, e.g. the vectors of its creatives."""
+
+    config: PathStr | dict[str, Any]
+    """The config of the run that makes it: a file, or its content. The first table that this run reports is the one."""
+    reads: dict[str, str] = Field(min_length=1)
+    """Field of that config -> table in the world's folder, e.g. `{data.creatives: creatives.parquet}`."""
+    field: str
+    """The field of the runs that receives the table's path."""
 
 
 class StudyConfig(RunConfig):
@@ -48,6 +60,8 @@ class StudyConfig(RunConfig):
     """Each variant is run with each seed."""
     world: StudyWorld | None = None
     """Simulate a world per seed first; None when the base run names its own data."""
+    tables: dict[str, StudyTable] = {}
+    """Name -> what else is made of each world before the runs."""
     metrics: list[str] = Field(min_length=1)
     """Metrics of the runs' reports to compare; the first is the study's headline."""
     lower_is_better: list[str] = []
@@ -67,6 +81,8 @@ class StudyConfig(RunConfig):
             raise ValueError(f"reference is {self.reference!r}; it must be one of the variants: {', '.join(self.variants)}")
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds is {self.seeds}; each seed must be named once")
+        if self.tables and self.world is None:
+            raise ValueError(f"tables.{next(iter(self.tables))} is made of a world; set world")
         strangers = sorted(set(self.lower_is_better) - set(self.metrics))
         if strangers:
             raise ValueError(f"lower_is_better names {strangers[0]!r}; it must be one of the metrics: {', '.join(self.metrics)}")
@@ -81,22 +97,17 @@ CONFIG = StudyConfig
 
 
 def study(config: RunConfig, run: Run) -> None:
-    """Simulate the worlds, execute the runs, and write the table, its plots and every single value.
+    """Simulate the worlds, make tables of them, execute the runs, and write the table, its plots and every single value.
 
     Raises:
         TrainingError: At the end, if a run failed, with its name and error; the table of the others is written.
     """
     assert isinstance(config, StudyConfig)
-    at_a_time = config.at_a_time()
     failures: dict[str, str] = {}
-    with run.stage("worlds"):
-        worlds = {seed: cell for seed in config.seeds if (cell := _world_cell(config, run.folder, seed)) is not None}
-        simulated = execute(list(worlds.values()), config.cpus_per_run, at_a_time)
-        failures.update({o.cell.label: o.error for o in simulated if o.error})
-        folders = {seed: _tables_folder(o) for seed, o in zip(worlds, simulated, strict=True) if o.report}
+    given = _prepare(config, run, failures)
     with run.stage("runs"):
-        keys = [(v, s) for s in config.seeds for v in config.variants if config.world is None or s in folders]
-        outcomes = execute([_run_cell(config, run.folder, v, s, folders.get(s)) for v, s in keys], config.cpus_per_run, at_a_time)
+        keys = [(v, s) for s in given for v in config.variants]
+        outcomes = execute([_run_cell(config, run.folder, v, s, given[s]) for v, s in keys], config.cpus_per_run, config.at_a_time())
     cells: dict[tuple[str, int], dict[str, float]] = {}
     for key, outcome in zip(keys, outcomes, strict=True):
         try:
@@ -107,8 +118,33 @@ def study(config: RunConfig, run: Run) -> None:
         _write(config, run, cells, outcomes)
     if failures:
         named = "; ".join(f"{label}: {error}" for label, error in failures.items())
-        total = len(config.seeds) * len(config.variants) + len(worlds)
+        total = len(config.seeds) * (len(config.variants) + len(config.tables) + (config.world is not None))
         raise TrainingError(f"{len(failures)} of {total} runs failed: {named}", "mend them and go on with --set resume=true")
+
+
+def _prepare(config: StudyConfig, run: Run, failures: dict[str, str]) -> dict[int, dict[str, str]]:
+    """Seed -> what its runs receive: field -> the world's folder, or a table made of it. Seeds that failed are left out."""
+    if config.world is None:
+        return {seed: {} for seed in config.seeds}
+    given: dict[int, dict[str, str]] = {}
+    with run.stage("worlds"):
+        worlds = [_world_cell(config.world, run.folder, seed) for seed in config.seeds]
+        for seed, outcome in zip(config.seeds, execute(worlds, config.cpus_per_run, config.at_a_time()), strict=True):
+            if outcome.report is None:
+                failures[outcome.cell.label] = outcome.error
+            else:
+                given[seed] = {config.world.field: os.path.commonpath(outcome.report["tables"])}
+    if config.tables:
+        with run.stage("tables"):
+            keys = [(name, seed) for seed in given for name in config.tables]
+            cells = [_table_cell(name, config.tables[name], run.folder, seed, Path(given[seed][config.world.field])) for name, seed in keys]
+            for (name, seed), outcome in zip(keys, execute(cells, config.cpus_per_run, config.at_a_time()), strict=True):
+                if outcome.report is None or not outcome.report["tables"]:
+                    failures[outcome.cell.label] = outcome.error or "its report names no table"
+                    given.pop(seed, None)
+                elif seed in given:
+                    given[seed][config.tables[name].field] = outcome.report["tables"][0]
+    return given
 
 
 def checks(config: RunConfig, verb: str) -> Iterable[Check]:
@@ -120,10 +156,13 @@ def checks(config: RunConfig, verb: str) -> Iterable[Check]:
 def _checks(config: StudyConfig) -> Iterator[Check]:
     folder = Path(config.runs_dir) / config.name
     names = f"{len(config.variants)} variants x {len(config.seeds)} seeds"
+    seed = config.seeds[0]
     try:
-        world = _world_cell(config, folder, config.seeds[0])
-        jobs = [_run_cell(config, folder, v, config.seeds[0], folder if world else None).job() for v in config.variants]
-        for job in [*jobs, *([world.job()] if world else [])]:
+        world = _world_cell(config.world, folder, seed) if config.world else None
+        fields = [config.world.field, *(table.field for table in config.tables.values())] if config.world else []
+        jobs = [_run_cell(config, folder, v, seed, {field: str(folder) for field in fields}).job() for v in config.variants]
+        tables = [_table_cell(name, table, folder, seed, folder) for name, table in config.tables.items()]
+        for job in [*jobs, *(cell.job() for cell in ([world] if world else []) + tables)]:
             job.require(job.kind.main_verb)
     except ConfigError as error:
         yield Check("variants", names, error)
@@ -135,22 +174,26 @@ def _checks(config: StudyConfig) -> Iterator[Check]:
     yield from looked_into.room_checks(looked_into.kind.main_verb)
 
 
-def _world_cell(config: StudyConfig, folder: Path, seed: int) -> Cell | None:
-    if config.world is None:
-        return None
-    name = f"seed{seed}"
-    values = _place(_values(config.world.config), folder / WORLDS_FOLDER, name, seed)
-    return Cell(f"world of seed {seed}", values, str(config.world.config))
+def _world_cell(world: StudyWorld, folder: Path, seed: int) -> Cell:
+    values = _place(_values(world.config), folder / WORLDS_FOLDER, f"seed{seed}", seed)
+    return Cell(f"world of seed {seed}", values, str(world.config))
 
 
-def _run_cell(config: StudyConfig, folder: Path, variant: str, seed: int, world: Path | None) -> Cell:
-    settings = config.variants[variant]
-    if world is not None and config.world is not None:
-        settings = {config.world.field: str(world), **settings}
-    # JSON is what `--set` reads, so a variant means the same in a study and on the command line.
-    values = apply_overrides(_values(config.run), [f"{path}={json.dumps(value)}" for path, value in settings.items()])
+def _table_cell(name: str, table: StudyTable, folder: Path, seed: int, world: Path) -> Cell:
+    settings = {field: str(world / path) for field, path in table.reads.items()}
+    values = _place(_set(_values(table.config), settings), folder / TABLES_FOLDER, f"{name}-seed{seed}", seed)
+    return Cell(f"{name} of seed {seed}", values, f"table {name!r}")
+
+
+def _run_cell(config: StudyConfig, folder: Path, variant: str, seed: int, given: Mapping[str, str]) -> Cell:
+    values = _set(_values(config.run), {**given, **config.variants[variant]})
     values = _place(values, folder / RUNS_FOLDER, f"{variant}-seed{seed}", seed)
     return Cell(f"{variant} seed {seed}", values, f"variant {variant!r}")
+
+
+def _set(values: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    # JSON is what `--set` reads, so a setting means the same in a study and on the command line.
+    return apply_overrides(values, [f"{path}={json.dumps(value)}" for path, value in settings.items()])
 
 
 def _values(source: str | Mapping[str, Any]) -> dict[str, Any]:
@@ -159,11 +202,6 @@ def _values(source: str | Mapping[str, Any]) -> dict[str, Any]:
 
 def _place(values: dict[str, Any], runs_dir: Path, name: str, seed: int) -> dict[str, Any]:
     return {**values, "runs_dir": str(runs_dir), "name": name, "seed": seed, "resume": False, "replace": False}
-
-
-def _tables_folder(outcome: Outcome) -> Path:
-    assert outcome.report is not None
-    return Path(os.path.commonpath(outcome.report["tables"]))
 
 
 def _chosen_metrics(config: StudyConfig, outcome: Outcome) -> dict[str, float]:

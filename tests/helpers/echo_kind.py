@@ -26,6 +26,9 @@ class EchoConfig(RunConfig):
     """`check`, `user`, `bug`, `die` or `seed N`: where to fail."""
     slope: float = 10.0
     world: str = ""
+    """Folder of a world, whose bonus is added."""
+    table: str = ""
+    """File of another bonus."""
     steps: int = Field(default=1, ge=1)
 
 
@@ -38,12 +41,19 @@ def checks(config: EchoConfig, verb: str) -> Iterator[Check]:
     yield Check("room", "looked", DataError("table x is missing", "make it") if failing else None)
 
 
+def _bonus(world: str) -> float:
+    return float((Path(world) / "bonus").read_text())
+
+
 def simulate(config: EchoConfig, run: Run) -> None:
     folder = run.folder / "tables"
     folder.mkdir()
-    (folder / "bonus").write_text(str(100 * config.seed))
+    # One that is made of a world, not drawn by its seed, halves that world's.
+    bonus = _bonus(config.world) / 2 if config.world else 100 * config.seed
+    (folder / "bonus").write_text(str(bonus))
     (folder / "other").write_text("")
-    run.tables += [str(folder / "bonus"), str(folder / "other")]
+    if config.fail != f"seed {config.seed}":
+        run.tables += [str(folder / "bonus"), str(folder / "other")]
 
 
 def train(config: EchoConfig, run: Run) -> None:
@@ -56,7 +66,7 @@ def train(config: EchoConfig, run: Run) -> None:
         os._exit(9)
     if config.fail == "bug":
         raise ZeroDivisionError("a bug\nof two lines")
-    bonus = float((Path(config.world) / "bonus").read_text()) if config.world else 0.0
+    bonus = (_bonus(config.world) if config.world else 0.0) + (float(Path(config.table).read_text()) if config.table else 0.0)
     with run.stage("train"):
         # Seeds differ by far more than variants: only the paired view sees the variant's effect.
         run.log(

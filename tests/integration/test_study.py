@@ -62,6 +62,24 @@ def test_worlds_are_shared_and_differences_are_exact(run_study):
     assert json.loads((run.folder / "runs" / "better-seed2" / "report.json").read_text())["metrics"]["echo/value"] == 220.5
 
 
+def test_tables_are_made_of_each_world_and_given_to_its_runs(run_study):
+    """The echo run's world is a folder with a file `bonus`; the table run makes one of its own from the world's."""
+    table = {"config": {"kind": "echo-world"}, "reads": {"world": "."}, "field": "table"}
+    run, report = run_study(world={"config": {"kind": "echo-world"}, "field": "world"}, tables={"half": table})
+    # value = 10 seed + effect + 100 seed of the world + half of the world's bonus, from the table
+    assert report["metrics"]["study/plain/echo/value"] == pytest.approx((110 + 220 + 50 + 100) / 2)
+    saved = yaml.safe_load((run.folder / "runs" / "plain-seed2" / "config.yaml").read_text())
+    assert saved["table"] == str(run.folder / "tables" / "half-seed2" / "tables" / "bonus")
+    assert {"worlds", "tables", "runs"} <= set(report["seconds"])
+
+
+def test_a_seed_whose_table_failed_is_left_out(run_study, tmp_path):
+    table = {"config": {"kind": "echo-world", "fail": "seed 2"}, "reads": {"world": "."}, "field": "table"}
+    with pytest.raises(TrainingError, match=r"1 of 8 runs failed: half of seed 2: its report names no table"):
+        run_study(world={"config": {"kind": "echo-world"}, "field": "world"}, tables={"half": table})
+    assert not (tmp_path / "s" / "runs" / "plain-seed2").exists()
+
+
 def test_a_failing_run_is_named_and_the_others_finish(run_study, tmp_path):
     with pytest.raises(TrainingError) as caught:
         run_study(variants={"plain": {}, "better": {"fail": "seed 2"}, "dead": {"fail": "die"}, "buggy": {"fail": "bug"}})

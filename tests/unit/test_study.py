@@ -67,6 +67,19 @@ def test_with_a_world_its_checks_are_made_instead(make):
         raise_first(study.checks(make(world={"config": {"kind": "echo-world"}, "field": "wrld"}), "study"))
 
 
+def test_tables_are_made_of_a_world_and_validated(make):
+    table = {"config": {"kind": "echo"}, "reads": {"world": "."}, "field": "table"}
+    with pytest.raises(ConfigError, match=r"tables\.t is made of a world; set world"):
+        make(tables={"t": table})
+    world = {"config": {"kind": "echo-world"}, "field": "world"}
+    wrong = make(world=world, tables={"t": {**table, "reads": {"wrld": "."}}})
+    with pytest.raises(ConfigError, match="table 't': unknown field 'wrld'; did you mean 'world'"):
+        raise_first(study.checks(wrong, "study"))
+    misplaced = make(world=world, tables={"t": {**table, "field": "bonsu"}})
+    with pytest.raises(ConfigError, match="unknown field 'bonsu'"):
+        raise_first(study.checks(misplaced, "study"))
+
+
 def test_the_base_run_may_be_a_file(make, tmp_path):
     path = tmp_path / "base.yaml"
     path.write_text("kind: echo\nsteps: 3\n")
