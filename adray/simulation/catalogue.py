@@ -93,12 +93,12 @@ def draw_products(config: WorldConfig, rng: np.random.Generator) -> Products:
         noun=rng.integers(min(len(c.nouns) for c in CATEGORIES), size=n),
         price=np.round(median * np.exp(rng.normal(0.0, 0.4, n)), 2),
         popularity=np.exp(rng.normal(0.0, 0.7, n)),
-        colours=_colours(rng.random((n, 2)), rng.uniform(0.45, 0.9, (n, 2)), rng.uniform(0.55, 0.9, (n, 2))),
+        colours=hsv_to_rgb(rng.random((n, 2)), rng.uniform(0.45, 0.9, (n, 2)), rng.uniform(0.55, 0.9, (n, 2))),
         shape=rng.uniform(-1.0, 1.0, n),
     )
 
 
-def _colours(hue: np.ndarray, saturation: np.ndarray, value: np.ndarray) -> np.ndarray:
+def hsv_to_rgb(hue: np.ndarray, saturation: np.ndarray, value: np.ndarray) -> np.ndarray:
     """HSV in [0, 1] to RGB: uint8 `[..., 3]`."""
     k = (np.array([5.0, 3.0, 1.0]) + 6.0 * hue[..., None]) % 6.0
     chroma = saturation[..., None] * np.clip(np.minimum(k, 4.0 - k), 0.0, 1.0)
