@@ -1,7 +1,7 @@
 """The artifact: an exported model that loads alone, without the run that made it.
 
 A folder of `artifact.json` (kind, format version, content hash, config, metrics, lineage, file list) beside
-safetensors files and, where a model needs them, memory-mapped NumPy arrays. Nothing in it is pickled.
+safetensors files and, where a model needs them, memory-mapped NumPy arrays or Faiss indexes. Nothing in it is pickled.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 _MANIFEST = "artifact.json"
-_ALLOWED_SUFFIXES = {".safetensors", ".npy", ".json"}
+_ALLOWED_SUFFIXES = {".safetensors", ".npy", ".json", ".faiss"}
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ class RunConfig(Config):
     itself knows what to keep (a study, a world)."""
 
     kind: str
-    """Which component reads this file: `world`, `ranker`, `serve`, `study`, `demo`."""
+    """Which component reads this file: `world`, `ranker`, `embedding`, `index`, `serve`, `study`, `demo`, ..."""
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """The run's name; its folder is `<runs_dir>/<name>`."""
     runs_dir: PathStr = "runs"

@@ -46,9 +46,16 @@ class Kind:
 KINDS: dict[str, Kind] = {
     "world": Kind("adray.simulation.verbs", "simulate"),
     "ranker": Kind("adray.ranking.verbs", "train"),
+    "moco": Kind("adray.representation.moco.verbs", "train"),
+    "encoder": Kind("adray.representation.encoder_verbs", "train"),
+    "embedding": Kind("adray.representation.embedding.verbs", "embed"),
+    "index": Kind("adray.representation.retrieval.verbs", "index"),
     "serve": Kind("adray.serving.verbs", "serve"),
     "study": Kind("adray.study", "study"),
     "demo": Kind("adray.demo", "demo"),
+    "annotations": Kind("adray.simulation.annotations_verbs", "simulate"),
+    "rfnet": Kind("adray.feedback.verbs", "train"),
+    "attributes": Kind("adray.representation.attributes.verbs", "extract"),
 }
 
 

@@ -73,7 +73,7 @@ def split_rows(table: pa.Table, rules: Rules, source: str) -> tuple[pa.Table, pa
         DataError: If a whole column has an impossible type.
     """
     conformed = conform(table, rules.target)
-    rows = _with_whole_paths(conformed.table, rules.folder)
+    rows = with_whole_paths(conformed.table, rules.folder)
     violations = Violations(rows.num_rows)
     if PROBLEM in table.column_names:
         problems = table.column(PROBLEM)
@@ -181,8 +181,8 @@ def _check_outcome(rows: pa.Table, rules: Rules, lengths: np.ndarray, aggregated
         violations.add(exposed_null & ~aggregated, "rules", "neither an exposed candidate nor impression counts")
 
 
-def _with_whole_paths(rows: pa.Table, folder: str) -> pa.Table:
-    """Pictures' relative paths made whole: workers that read them later run elsewhere."""
+def with_whole_paths(rows: pa.Table, folder: str) -> pa.Table:
+    """Pictures' relative paths made whole (relative to `folder`): workers that read them later run elsewhere."""
     if not folder:
         return rows
     for index, column in enumerate(rows.schema):

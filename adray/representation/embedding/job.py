@@ -1,0 +1,231 @@
+"""The driver: cuts the source, skips what is done, hands the rest to workers, counts."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from adray.artifact import load_artifact
+from adray.data import quarantine
+from adray.data.hashing import hash_strings
+from adray.data.parquet import GroupReader, open_parquet
+from adray.data.sources import Source, open_source
+from adray.errors import DataError, ResourceError
+from adray.files import write_json
+from adray.representation.embedding.config import EmbeddingRunConfig
+from adray.representation.embedding.items import Item, make_items
+from adray.representation.embedding.provenance import Provenance, provenance_of
+from adray.representation.embedding.worker import STAGES, EmbedWorker, ItemResult, WorkerJob
+from adray.representation.encoders.base import Encoder
+from adray.representation.encoders.factory import KIND, build_encoder, load_encoder, save_encoder
+
+EMBEDDINGS, PROVENANCE_FILE, ENCODER = "embeddings", "provenance.json", "encoder"
+_DONE = "done"
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What a job left behind.
+
+    Attributes:
+        table: Folder of the `embeddings` table.
+        quarantine: Folder of the `quarantine` table.
+        provenance: Of every vector.
+        kept: Vectors in the table.
+        lost: Creatives quarantined.
+        new: Creatives that this job worked on; the others were done before.
+        seconds: Wall time of this job's work.
+        stage_seconds: Time spent in each stage, summed over workers.
+    """
+
+    table: Path
+    quarantine: Path
+    provenance: Provenance
+    kept: int
+    lost: int
+    new: int
+    seconds: float
+    stage_seconds: dict[str, float]
+
+    def metrics(self) -> dict[str, float]:
+        """Counts and rows per second: of the whole job, and of each stage in one worker."""
+        found = {"rows": float(self.kept), "quarantined": float(self.lost), "rows_new": float(self.new), "dim": float(self.provenance.dim)}
+        if self.new:
+            found["rows_per_s"] = self.new / max(self.seconds, 1e-9)
+            found |= {f"{stage}_rows_per_s": self.new / max(self.stage_seconds[stage], 1e-9) for stage in STAGES}
+        return {f"representation/embed/{name}": value for name, value in found.items()}
+
+
+OnProgress = Callable[[int, dict[str, float]], None]
+"""Told rows done so far and figures about them."""
+
+
+def prepare_encoder(config: EmbeddingRunConfig, run_folder: Path) -> tuple[Path, str, Encoder]:
+    """The encoder's artifact (made in the run's folder when the config describes the encoder), its hash, and the encoder.
+
+    Raises:
+        ArtifactError: If the artifact is missing, damaged or of another kind.
+    """
+    if config.artifact is not None:
+        artifact = load_artifact(config.artifact, KIND)
+        return artifact.folder, artifact.content_hash, load_encoder(artifact)
+    torch.manual_seed(config.seed)
+    encoder = build_encoder(config.encoder)
+    artifact = save_encoder(encoder, config.encoder, run_folder / ENCODER)
+    return artifact.folder, artifact.content_hash, encoder
+
+
+def provenance_for(config: EmbeddingRunConfig, encoder: Encoder, encoder_hash: str) -> Provenance:
+    """The provenance of the vectors that a config asks for.
+
+    Raises:
+        DataError: If `dim` is larger than the encoder's vectors.
+    """
+    dim = encoder.dim if config.dim is None else config.dim
+    if dim > encoder.dim:
+        raise DataError(f"field 'dim' is {dim}, the encoder's vectors have {encoder.dim} values", f"choose 1..{encoder.dim}")
+    steps = {"at_least": config.job.at_least, "precision": config.job.precision}
+    return provenance_of(encoder, encoder_hash, dim, steps)
+
+
+def embed_table(
+    config: EmbeddingRunConfig, creatives: str, folder: Path, encoder: tuple[Path, str, Encoder], on_progress: OnProgress | None = None
+) -> Embedded:
+    """Embed a table of creatives into `<folder>/embeddings`, going on where an earlier job of the same provenance stopped.
+
+    Args:
+        config: Encoder, sizes and workers; its `data` is not read.
+        creatives: The table.
+        folder: Where vectors, quarantine and the record of what is done go.
+        encoder: From `prepare_encoder`.
+        on_progress: Told of every finished item.
+
+    Raises:
+        DataError: If the folder holds vectors of another provenance, the source is unreadable or has an id twice, or more
+            rows are lost than `data.quarantine_limit` allows.
+    """
+    artifact, encoder_hash, model = encoder
+    provenance = provenance_for(config, model, encoder_hash)
+    _claim(folder, provenance)
+    source = open_source(creatives)
+    job = _worker_job(config, source, artifact, provenance, folder)
+    for path in (job.output, job.quarantine, job.done):
+        path.mkdir(parents=True, exist_ok=True)
+    items = make_items(source, config.job.chunk_rows, config.job.batch_rows)
+    done = _finished(job, items)
+    waiting = [item for item in items if item.name not in done]
+    results = list(done.values())
+    start, new = time.perf_counter(), 0
+    seconds = dict.fromkeys(STAGES, 0.0)
+    _log.info("%d of %d items are done, %d to go", len(done), len(items), len(waiting))
+    for result in _run(config, job, model, waiting):
+        results.append(result)
+        new += result.kept + result.lost
+        seconds = {stage: seconds[stage] + result.seconds[stage] for stage in STAGES}
+        _check_lost(results, sum(item.rows for item in items), config.data.quarantine_limit, job.quarantine, final=False)
+        if on_progress is not None:
+            speed = {"representation/embed/rows_per_s": new / (time.perf_counter() - start)}
+            on_progress(sum(r.kept + r.lost for r in results), speed)
+    elapsed = time.perf_counter() - start
+    _check_lost(results, 0, config.data.quarantine_limit, job.quarantine, final=True)
+    _check_unique(str(job.output))
+    quarantine.ensure_readable(job.quarantine)
+    kept, lost = sum(r.kept for r in results), sum(r.lost for r in results)
+    return Embedded(job.output, job.quarantine, provenance, kept, lost, new, elapsed, seconds)
+
+
+def _worker_job(config: EmbeddingRunConfig, source: Source, artifact: Path, provenance: Provenance, folder: Path) -> WorkerJob:
+    how = config.job
+    if how.gpus and how.workers == 0 and not torch.cuda.is_available():
+        raise ResourceError("field 'job.gpus' is true and this process has no GPU", "set job.gpus=false, or job.workers on a cluster")
+    threads = how.threads or (max(1, int(how.cpus_per_worker)) if how.workers else 0)
+    return WorkerJob(
+        source=source,
+        encoder=str(artifact),
+        provenance=provenance,
+        output=folder / EMBEDDINGS,
+        quarantine=folder / quarantine.FOLDER,
+        done=folder / _DONE,
+        batch_rows=how.batch_rows,
+        at_least=how.at_least,
+        prefetch=how.prefetch,
+        precision=how.precision,
+        device="cuda" if how.gpus else "cpu",
+        threads=threads,
+    )
+
+
+def _claim(folder: Path, provenance: Provenance) -> None:
+    """Mark a folder as holding one provenance; refuse it when it holds another."""
+    path = folder / PROVENANCE_FILE
+    if path.is_file():
+        known = Provenance(**json.loads(path.read_text(encoding="utf-8")))
+        if known != provenance:
+            problem = f"{folder} holds vectors of {known.difference(provenance)} is asked for now"
+            raise DataError(problem.replace(" and ", ", and ", 1), "start a run of another name, or --set replace=true")
+        return
+    write_json(path, provenance.as_dict())
+
+
+def _finished(job: WorkerJob, items: Sequence[Item]) -> dict[str, ItemResult]:
+    """What is done already; output of items that the source no longer has is deleted, and so is output without a record."""
+    names = {item.name for item in items}
+    done = {}
+    for path in job.done.glob("*.json"):
+        if path.stem in names:
+            done[path.stem] = ItemResult(**json.loads(path.read_text(encoding="utf-8")))
+        else:
+            path.unlink()
+    for folder in (job.output, job.quarantine):
+        for path in [*folder.glob("*.parquet"), *folder.glob(".part-*.partial")]:
+            if path.suffix == ".partial" or path.stem.removeprefix("part-") not in done:
+                path.unlink()
+    return done
+
+
+def _run(config: EmbeddingRunConfig, job: WorkerJob, model: Encoder, items: Sequence[Item]) -> Iterator[ItemResult]:
+    if not items:
+        return
+    if config.job.workers == 0:
+        worker = EmbedWorker(job, model)
+        for item in items:
+            yield worker.embed(item)
+        return
+    from adray.representation.embedding.ray_pool import embed_in_pool
+
+    yield from embed_in_pool(job, items, config.job)
+
+
+def _check_lost(results: Sequence[ItemResult], expected: int, limit: float, folder: Path, *, final: bool) -> None:
+    """Refuse too many losses, as soon as they are too many of all rows that there will be."""
+    lost = sum(r.lost for r in results)
+    rows = sum(r.kept + r.lost for r in results) if final else expected
+    if final and rows == lost and rows > 0 or rows and lost / rows > limit:
+        first = next(r.first for r in results if r.lost)
+        problem = f"table 'creatives': {lost} of {rows} rows ({lost / rows:.2%}) cannot be embedded, limit {limit:.2%}; first {first}"
+        raise DataError(problem, f"all are in {folder}; mend the source or raise data.quarantine_limit")
+    if final and not rows:
+        raise DataError("table 'creatives' has no rows", "check data.creatives")
+
+
+def _check_unique(table: str) -> None:
+    """Refuse an id that has two vectors."""
+    found = open_parquet(table)
+    reader = GroupReader(found, ["creative_id"])
+    hashes = np.concatenate([hash_strings(reader.read(group).column(0)) for group in found.groups])
+    order = np.argsort(hashes, kind="stable")
+    repeats = order[1:][hashes[order][1:] == hashes[order][:-1]]
+    if repeats.size:
+        ids: list[Any] = pa.concat_tables([reader.read(group) for group in found.groups]).column(0).take([repeats[0]]).to_pylist()
+        raise DataError(f"creative_id {ids[0]!r} occurs twice among the creatives", "keep one row per creative, then --set resume=true")
+    reader.close()

@@ -1,0 +1,1 @@
+"""Is an embedding any good: retrieval metrics, splits, near-duplicates, the gate."""

@@ -1,0 +1,1 @@
+"""Faiss indexes over embeddings tables: built, published, searched."""

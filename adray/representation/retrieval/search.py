@@ -1,0 +1,211 @@
+"""Opening and searching an index: one shard or many, in this process or in Ray actors, merged exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import faiss
+import numpy as np
+
+from adray.artifact import Artifact, load_artifact
+from adray.errors import ArtifactError, DataError
+from adray.representation.embedding.provenance import Provenance
+from adray.representation.retrieval.publish import read_published
+
+KIND = "index"
+NONE = -1
+"""The id of a place that no vector took."""
+
+_UNIT = 0.01
+
+
+@dataclass(frozen=True)
+class Found:
+    """Neighbours of q queries.
+
+    Attributes:
+        ids: int64 `[q, k]`, hashes of creative ids (`adray.data.hashing`), best first; `NONE` where there are fewer than k.
+        scores: float32 `[q, k]`: inner products (larger is nearer), or squared L2 distances (smaller is nearer).
+    """
+
+    ids: np.ndarray
+    scores: np.ndarray
+
+
+def merge(parts: Sequence[Found], k: int, metric: str) -> Found:
+    """The k best of several shards' results, by score, then by id: exact when each shard is.
+
+    Args:
+        parts: Results of the same queries.
+        k: Neighbours wanted.
+        metric: `inner_product` or `l2`.
+    """
+    ids = np.concatenate([part.ids for part in parts], axis=1)
+    scores = np.concatenate([part.scores for part in parts], axis=1)
+    worse = -scores if metric == "inner_product" else scores
+    worse = np.where(ids == NONE, np.inf, worse)
+    order = np.lexsort((ids, worse), axis=1)[:, :k]
+    return Found(np.take_along_axis(ids, order, 1), np.take_along_axis(scores, order, 1))
+
+
+class Shard:
+    """One Faiss index with its ids.
+
+    Args:
+        folder: The index's artifact, whose hashes have been checked: Faiss trusts what it reads.
+        number: Which shard.
+        settings: The artifact's config.
+    """
+
+    def __init__(self, folder: str | Path, number: int, settings: dict[str, Any]) -> None:
+        folder = Path(folder)
+        self._index = faiss.read_index(str(folder / f"shard-{number:05d}.faiss"))
+        self.ids = np.load(folder / f"ids-{number:05d}.npy", mmap_mode="r", allow_pickle=False)
+        self._names = np.load(folder / f"names-{number:05d}.npy", mmap_mode="r", allow_pickle=False)
+        self._ends = np.load(folder / f"name-ends-{number:05d}.npy", mmap_mode="r", allow_pickle=False)
+        # A plain array: ids are looked up at every search, and a memory map checks each access.
+        self._lookup = np.append(np.asarray(self.ids), NONE)
+        self._set: dict[str, int] = {}
+        self._tunable = _tunable(self._index)
+        self.tune("k_factor_rf", settings["refine"])
+        self.tune("nprobe", settings["nprobe"])
+        self.tune("efSearch", settings["ef_search"])
+
+    def tune(self, name: str, value: int | None) -> None:
+        """Set a search parameter where the index has it."""
+        if value is not None and name in self._tunable and self._set.get(name) != value:
+            faiss.ParameterSpace().set_index_parameter(self._index, name, value)
+            self._set[name] = value
+
+    def search(self, vectors: np.ndarray, k: int, nprobe: int | None = None, ef_search: int | None = None) -> Found:
+        """See `OpenIndex.search`."""
+        self.tune("nprobe", nprobe)
+        self.tune("efSearch", ef_search)
+        scores, rows = self._index.search(vectors, k)
+        # Row -1, where nothing was found, is the appended NONE.
+        return Found(self._lookup[rows], scores)
+
+    def names(self, ids: np.ndarray) -> dict[int, str]:
+        """Creative ids of those hashes that this shard holds."""
+        places = np.searchsorted(self.ids, ids)
+        places = np.minimum(places, len(self.ids) - 1)
+        held = np.asarray(self.ids)[places] == ids
+        return {
+            int(i): bytes(self._names[self._ends[p] : self._ends[p + 1]]).decode() for i, p in zip(ids[held], places[held], strict=True)
+        }
+
+
+def _tunable(index: Any) -> set[str]:
+    inner = faiss.downcast_index(index)
+    if isinstance(inner, faiss.IndexRefine):
+        return {"k_factor_rf"} | _tunable(inner.base_index)
+    if isinstance(inner, faiss.IndexPreTransform):
+        return _tunable(inner.index)
+    names = {"nprobe"} if isinstance(inner, faiss.IndexIVF) else set()
+    return names | ({"efSearch"} if isinstance(inner, faiss.IndexHNSW) else set())
+
+
+class OpenIndex:
+    """An index ready to be searched. Close it, or use it in a `with` block, when it has actors.
+
+    Args:
+        artifact: The verified artifact.
+        actors: One Ray actor per shard in place of shards in this process.
+    """
+
+    def __init__(self, artifact: Artifact, actors: bool = False) -> None:
+        settings = dict(artifact.config)
+        self.folder = artifact.folder
+        self.metric: str = settings["metric"]
+        self.rows: int = settings["rows"]
+        self.provenance = Provenance(**settings["provenance"])
+        numbers = range(len(settings["shards"]))
+        self._actors: list[Any] = []
+        self._shards: list[Shard] = []
+        if actors:
+            from adray.representation.retrieval.actors import start_actors
+
+            self._actors = start_actors(artifact.folder, numbers, settings)
+        else:
+            self._shards = [Shard(artifact.folder, number, settings) for number in numbers]
+
+    def search(self, vectors: np.ndarray, k: int, nprobe: int | None = None, ef_search: int | None = None) -> Found:
+        """The k nearest neighbours of each query.
+
+        Args:
+            vectors: float32 `[q, dim]`, made with the index's provenance; of length 1 when its vectors are.
+            k: Neighbours.
+            nprobe: IVF lists to visit, from now on.
+            ef_search: HNSW candidates to keep, from now on.
+
+        Raises:
+            DataError: If the queries have another width, or are not normalised and the index is.
+        """
+        vectors = np.ascontiguousarray(vectors, np.float32)
+        if vectors.ndim != 2 or vectors.shape[1] != self.provenance.dim:
+            raise DataError(f"queries have shape {vectors.shape}, the index holds vectors of {self.provenance.dim}", "embed them alike")
+        if self.provenance.normalised and len(vectors):
+            squares = np.einsum("nd,nd->n", vectors, vectors)
+            if not (np.abs(squares - 1) <= 2 * _UNIT).all():
+                worst = float(np.sqrt(squares[np.abs(squares - 1).argmax()]))
+                raise DataError(f"a query has length {worst:.3f}, the index holds vectors of length 1", "normalise the queries")
+        if self._actors:
+            from adray.representation.retrieval.actors import ask
+
+            parts = ask(self._actors, vectors, k, nprobe, ef_search)
+        else:
+            parts = [shard.search(vectors, k, nprobe, ef_search) for shard in self._shards]
+        if len(parts) == 1 and not (parts[0].scores[:, 1:] == parts[0].scores[:, :-1]).any():
+            return parts[0]
+        return merge(parts, k, self.metric)
+
+    def names(self, ids: np.ndarray) -> dict[int, str]:
+        """Creative ids of hashes that `search` gave; `NONE` and unknown ones are left out."""
+        wanted = np.unique(ids)
+        if self._actors:
+            from adray.representation.retrieval.actors import names
+
+            return names(self._actors, wanted)
+        return {key: name for shard in self._shards for key, name in shard.names(wanted).items()}
+
+    def close(self) -> None:
+        """End the actors."""
+        if self._actors:
+            from adray.representation.retrieval.actors import stop
+
+            stop(self._actors)
+            self._actors = []
+
+    def __enter__(self) -> OpenIndex:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def open_index(folder: str | Path, *, expect: Provenance | None = None, actors: bool = False) -> OpenIndex:
+    """Open a published index. The link is followed once, so that a version published meanwhile is not mixed in.
+
+    Args:
+        folder: Where it was published.
+        expect: The provenance of the queries to come.
+        actors: Hold each shard in a Ray actor; the folder must then be readable on every node.
+
+    Raises:
+        ArtifactError: If it is missing, damaged (hashes are checked before Faiss reads a byte), or holds vectors of another
+            provenance than `expect`.
+    """
+
+    def opened(version: Path) -> OpenIndex:
+        artifact = load_artifact(version, KIND)
+        held = Provenance(**artifact.config["provenance"])
+        if expect is not None and expect != held:
+            problem = f"index {folder} and the queries differ: {held.difference(expect)}"
+            raise ArtifactError(problem, "embed the queries with the index's encoder, or build the index again")
+        return OpenIndex(artifact, actors)
+
+    return read_published(Path(folder), opened)
