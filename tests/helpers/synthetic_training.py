@@ -64,7 +64,7 @@ class SyntheticSource:
 
 
 HOLD_S = 240
-"""How long a step on `hold`, (step, world size, rank), waits; it makes the file `<held>-<step>` first."""
+"""How long a step on `hold`, (step, world size, rank[, "notice"]), waits; it makes the file `<held>-<step>` first."""
 
 
 class Regressor(TrainModule):
@@ -107,16 +107,26 @@ class Regressor(TrainModule):
 
     def before_step(self, progress):
         self.step = round(progress * self.task.total)
-        for step, world_size, rank in self.task.hold:
+        for step, world_size, rank, *until in self.task.hold:
             if (step, str(world_size), str(rank)) == (self.step, os.environ.get("WORLD_SIZE"), os.environ.get("RANK")):
                 Path(f"{self.task.held}-{step}").touch()
-                self._wait()
+                self._wait_for_notice() if until else self._wait()
 
     def _wait(self):
         """Until the file `hold_until` is there, or this process is ended, or it becomes clear that neither will be."""
         never = threading.Event()
         for _ in range(10 * HOLD_S):
             if self.task.hold_until and Path(self.task.hold_until).exists():
+                return
+            never.wait(0.1)
+
+    def _wait_for_notice(self):
+        """Until Ray has told this worker that a node is to be taken away; a step of at least 3 s."""
+        from ray.train.v2._internal.execution.context import get_train_context
+
+        never = threading.Event()
+        for look in range(10 * HOLD_S):
+            if look >= 30 and get_train_context().preemption_context.preemption_info is not None:
                 return
             never.wait(0.1)
 

@@ -24,10 +24,10 @@ NOTICES_FAST = {
 }
 
 
-def _elastic_fit(folder, *, events, task, **config):
+def _elastic_fit(folder, *, events, task, nodes=1, **config):
     given = {
         "folder": str(folder),
-        "nodes": 1,
+        "nodes": nodes,
         "events": [[f"{folder}-held-{step}", what] for step, what in events],
         "task": {"held": f"{folder}-held", **task},
         "config": {**TRAINING, "workers": [1, 2], **config},
@@ -64,4 +64,17 @@ def test_a_run_grows_onto_a_new_node_and_outlives_its_loss(uninterrupted, tmp_pa
     assert '{"steps": 20, "world_size": 1}' in done.stdout.splitlines()
     worlds = {c.step: c.metadata["world_size"] for c in list_checkpoints(tmp_path / "run" / "checkpoints")}
     assert worlds == {4: 1, 8: 2, 12: 2, 16: 1, 20: 1}
+    _assert_same(uninterrupted, tmp_path / "run")
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.slow
+def test_a_nodes_notice_makes_a_checkpoint_before_it_is_taken(uninterrupted, tmp_path):
+    """A preemption as clouds do it: Ray is told in advance, in step 11; the node goes in step 14. No other checkpoint is due."""
+    task = {"dropout": 0.0, "hold": [[11, 2, 0, "notice"], [11, 2, 1, "notice"], [14, 2, 1]]}
+    events = [(11, "announce"), (14, "remove")]
+    done = _elastic_fit(tmp_path / "run", nodes=2, events=events, task=task, checkpoint_every=100)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    worlds = {c.step: c.metadata["world_size"] for c in list_checkpoints(tmp_path / "run" / "checkpoints")}
+    assert worlds == {12: 2, 20: 1}
     _assert_same(uninterrupted, tmp_path / "run")
