@@ -153,6 +153,7 @@ def _write_content(source: str | None, creatives: np.ndarray, folder: Path) -> N
         return
     out: np.ndarray | None = None
     encoders: set[str] = set()
+    found = creatives.size == 0
     for batch in read_batches(source, ["creative_id", "encoder", "vector"], _READ_ROWS):
         encoders.update(x for x in pc.unique(batch.column("encoder")).to_pylist() if x is not None)
         if len(encoders) > 1:
@@ -162,8 +163,11 @@ def _write_content(source: str | None, creatives: np.ndarray, folder: Path) -> N
             out = np.lib.format.open_memmap(folder / "content.npy", mode="w+", dtype=np.float16, shape=(creatives.size, vectors.shape[1]))
         rows = arrays.find(creatives, hash_strings(batch.column("creative_id")))
         out[rows[rows >= 0]] = vectors[rows >= 0]
+        found |= bool(np.any(rows >= 0))
     if out is None:
         raise DataError(f"table {source} holds no vector", "compute embeddings first, or drop data.embeddings")
+    if not found:
+        raise DataError(f"table {source} names none of the creatives", "embed these creatives, or drop data.embeddings")
 
 
 def _write_attributes(source: str | None, creatives: np.ndarray, folder: Path) -> None:

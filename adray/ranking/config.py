@@ -150,8 +150,6 @@ class SimTierConfig(Config):
     """Equal parts of [-1, 1] in which cosines are counted. The paper names none; 20 is this project's default."""
     max_length: int = Field(default=20, ge=1)
     """Only the latest items are read."""
-    taste: bool = False
-    """Also feed the user side what was clicked itself: the sum of the projected content vectors over the root of their number."""
 
 
 class AdScoreConfig(Config):
@@ -201,8 +199,6 @@ class LightConfig(Config):
             raise ValueError("light.liked needs light.creative.elements, whose table embeds it")
         if self.simtier is not None and self.two_tower:
             raise ValueError("light.simtier compares user and creative, but a two_tower sees them apart; set one of them only")
-        if self.simtier is not None and self.simtier.taste and self.creative.content is None:
-            raise ValueError("light.simtier.taste needs light.creative.content, whose projection embeds it")
         return self
 
 

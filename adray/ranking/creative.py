@@ -19,7 +19,7 @@ from adray.ranking.batch import CreativeFeatures
 from adray.ranking.config import AdScoreConfig, CreativeConfig, FeatureConfig, IdSourceConfig, LightConfig
 from adray.ranking.layers import relu_mlp
 from adray.ranking.quantiser import AdScoreEmbedding
-from adray.ranking.ragged import rows_of, segment_sum
+from adray.ranking.ragged import rows_of
 from adray.ranking.simtier import ClickedCreatives, similarity_tiers
 from adray.ranking.tables import FieldTables, HashedTable, Rows, column
 
@@ -82,18 +82,15 @@ class CreativeRanker(nn.Module):
         with torch.no_grad():
             self.scorer.heads.bias[1] = start_logit
         liked = config.creative.elements.dim if config.liked is not None and config.creative.elements is not None else 0
-        clicked = config.creative.content.dim if config.simtier is not None and config.simtier.taste and config.creative.content else 0
-        self.user = SideEncoder(config.user, config, boundaries, self.scorer.taste_width, extra=liked + clicked)
+        self.user = SideEncoder(config.user, config, boundaries, self.scorer.taste_width, extra=liked)
         self.sku = SideEncoder(config.sku, config, boundaries, self.scorer.taste_width)
 
-    def user_side(self, rows: Rows, clicked: ClickedCreatives | None = None) -> Side:
-        """The user's side of n rows (one row when serving a request), and what they clicked before if the model asks for it."""
-        extra = []
+    def user_side(self, rows: Rows) -> Side:
+        """The user's side of n rows (one row when serving a request)."""
+        liked = None
         if self.config.liked is not None and self.encoder.elements is not None:
-            extra.append(self.encoder.elements.bag(column(rows.bags, self.config.liked, "bag", rows)))
-        if clicked is not None and self.config.simtier is not None and self.config.simtier.taste:
-            extra.append(self.encoder.taste(clicked))
-        return self.user(rows, torch.cat(extra, dim=1) if extra else None)
+            liked = self.encoder.elements.bag(column(rows.bags, self.config.liked, "bag", rows))
+        return self.user(rows, liked)
 
     def sku_side(self, rows: Rows) -> Side:
         """The SKU's side of n rows."""
@@ -145,7 +142,7 @@ class CreativeRanker(nn.Module):
         self, rows: Rows, creatives: CreativeFeatures, candidates: Ragged, probability: Tensor, clicked: ClickedCreatives | None = None
     ) -> LightOutput:
         """Score all candidates of n training rows; arguments as in `tiers` and `score`, creatives not yet encoded."""
-        side = self.user_side(rows, clicked) + self.sku_side(rows)
+        side = self.user_side(rows) + self.sku_side(rows)
         tiers = self.tiers(creatives.content, candidates, clicked)
         return self.score(side, probability, self.encoder(creatives), candidates.values, candidates.segments(), tiers)
 
@@ -232,13 +229,6 @@ class CreativeEncoder(nn.Module):
             return vectors
         known = torch.where(creatives.impressions > 0, creatives.ids, 0)
         return torch.cat([vectors, self.exposure_bias(known).to(vectors.dtype)], dim=1)
-
-    def taste(self, clicked: ClickedCreatives) -> Tensor:
-        """What n users clicked, `[n, content.dim]`: their creatives' projected content over the root of their number."""
-        assert self.content is not None
-        lists = clicked.lists
-        total = segment_sum(rows_of(self.content(clicked.content), lists.values), lists.segments(), len(lists))
-        return total * lists.lengths().clamp(min=1).rsqrt().to(total.dtype).unsqueeze(1)
 
     def content_part(self, vectors: Tensor) -> Tensor:
         """The columns of `[U, width]` that describe the creative itself, `[U, dim]`."""

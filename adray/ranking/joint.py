@@ -96,7 +96,7 @@ class JointRanker(TrainModule):
             ad = self.heavy(batch.impressions)
             probability = self._light_input(ad.logit, batch)
         if self.light is not None:
-            side = self.light.user_side(batch.impressions, batch.clicked) + self.light.sku_side(batch.impressions)
+            side = self.light.user_side(batch.impressions) + self.light.sku_side(batch.impressions)
             vectors = self.light.encoder(batch.creatives)
             tiers = self.light.tiers(batch.creatives.content, batch.candidate_rows(), batch.clicked)
             output = self.light.score(side, probability, vectors, batch.creative_index, lists.segments, tiers)

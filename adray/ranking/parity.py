@@ -39,12 +39,11 @@ def split_max_abs_diff(joint: JointRanker, light: LightRanker, batch: RankingBat
         raise ArtifactError(f"artifact {light.artifact.folder} holds none of the batch's creatives", "compare it with its own tables")
     fed = scores.ad_probability if joint.config.joint else batch.ad_history
     with torch.inference_mode():
-        clicked = light.clicked(batch.impressions)
-        side = light.module.user_side(batch.impressions, clicked) + light.module.sku_side(batch.impressions)
+        side = light.module.user_side(batch.impressions) + light.module.sku_side(batch.impressions)
         kept, segments = torch.from_numpy(there), batch.lists().segments
         rows = order[places[there]]
         lengths = torch.bincount(segments[kept], minlength=len(batch))
         lists = Ragged(torch.arange(rows.size), torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]))
-        output = light.score_rows(side, fed, rows, segments[kept], light.tiers(rows, lists, clicked))
+        output = light.score_rows(side, fed, rows, segments[kept], light.tiers(rows, lists, light.clicked(batch.impressions)))
         differences = torch.stack([output.click - scores.click_logit[kept], output.exposure - scores.exposure_logit[kept]])
     return float(differences.abs().max())

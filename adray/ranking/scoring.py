@@ -170,11 +170,10 @@ class LightRanker:
             lists = Lists.from_offsets(torch.from_numpy(np.append(0, np.cumsum(lengths))))
             probability = self._history(skus, rows, known, historical or {})
             with torch.inference_mode():
-                clicked = self.clicked(values)
-                side = self.module.user_side(values, clicked) + self.sku_side(rows[known])
+                side = self.module.user_side(values) + self.sku_side(rows[known])
                 # All lists are of one user, so they are compared with what was clicked as one.
                 whole = Ragged(torch.arange(flat.size), torch.tensor([0, flat.size]))
-                output = self.score_rows(side, probability, flat, lists.segments, self.tiers(flat, whole, clicked))
+                output = self.score_rows(side, probability, flat, lists.segments, self.tiers(flat, whole, self.clicked(values)))
                 scores = self._score(output.click).numpy()
                 propensity = exposure_probability(output.exposure, lists).numpy()
         return self._answer(skus, rows, picked, scores, propensity)

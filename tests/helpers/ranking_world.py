@@ -42,7 +42,7 @@ CONTENT_MODEL = {
     "light": {
         **MODEL["light"],
         "creative": {**MODEL["light"]["creative"], "content": {"dim": 4}, "attributes": {"rows": 20, "dim": 3}},
-        "simtier": {"tiers": 5, "max_length": 4, "taste": True},
+        "simtier": {"tiers": 5, "max_length": 4},
     },
 }
 """A model that reads vectors and attributes, too."""

@@ -94,6 +94,35 @@ def test_bad_embeddings_are_refused(tmp_path, vectors, encoder, message):
         build_catalogue(source, tmp_path / "c", embeddings(tmp_path / "e.parquet", ["x", "y"], vectors, encoder))
 
 
+def attributes(path, ids, tokens):
+    pq.write_table(pa.table({"creative_id": ids, "tokens": pa.array(tokens, pa.list_(pa.string()))}), path)
+    return str(path)
+
+
+def test_attributes_are_joined_by_id_and_the_last_extraction_counts(tmp_path):
+    source = write(tmp_path / "c.parquet", ["x", "y", "z"])
+    tokens = [["style=bold", "colour=red"], ["style=new"], None, ["style=plain"]]
+    catalogue = build_catalogue(source, tmp_path / "c", None, attributes(tmp_path / "a.parquet", ["x", "other", "z", "x"], tokens))
+    found = catalogue.attributes.take(catalogue.lookup(hash_strings(["x", "y", "z"])))
+    assert found.values.tolist() == hash_strings(["style=plain"]).tolist()
+    assert found.offsets.tolist() == [0, 1, 1, 1]
+    whole = attributes(tmp_path / "b.parquet", ["z", "y"], [["a=1", "b=2"], ["c=3"]])
+    again = build_catalogue(source, tmp_path / "d", None, whole)
+    found = again.attributes.take(again.lookup(hash_strings(["x", "y", "z"])))
+    assert found.values.tolist() == hash_strings(["c=3", "a=1", "b=2"]).tolist()
+    assert found.offsets.tolist() == [0, 0, 1, 3]
+
+
+def test_tables_of_other_creatives_are_refused(tmp_path):
+    source = write(tmp_path / "c.parquet", ["x", "y"])
+    with pytest.raises(DataError, match="a.parquet names none of the creatives"):
+        build_catalogue(source, tmp_path / "c", None, attributes(tmp_path / "a.parquet", ["other"], [["a=1"]]))
+    with pytest.raises(DataError, match="e.parquet names none of the creatives"):
+        build_catalogue(source, tmp_path / "c", embeddings(tmp_path / "e.parquet", ["other"], [f16(1, 2)]))
+    with pytest.raises(DataError, match="has no column 'tokens'"):
+        build_catalogue(source, tmp_path / "c", None, source)
+
+
 def test_a_missing_table_is_one_line(tmp_path):
     with pytest.raises(DataError, match="cannot be read"):
         build_catalogue(str(tmp_path / "none.parquet"), tmp_path / "c")
