@@ -187,11 +187,12 @@ def build_dual_tower(config: DualTowerConfig, assets: Mapping[str, Any] | None) 
 
     Args:
         config: Its config.
-        assets: From an artifact, whose tensors will follow; None loads the packages' weights.
+        assets: From an artifact, whose tensors will follow; None loads the packages' weights, but on the meta device.
 
     Raises:
         ResourceError: If a package is not installed.
     """
     if assets is not None:
         return DualTower(config, assets, pretrained=False)
-    return DualTower(config, copy_assets() if config.modalities != "image" else {}, pretrained=True)
+    pretrained = torch.get_default_device().type != "meta"
+    return DualTower(config, copy_assets() if config.modalities != "image" else {}, pretrained)

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 from pydantic import Field, TypeAdapter, ValidationError
 from safetensors.torch import save_file
 
 from adray.artifact import Artifact, load_artifact, writing_artifact
 from adray.errors import ArtifactError
 from adray.files import write_json
+from adray.representation.encoders.adapted import AdaptedConfig
 from adray.representation.encoders.base import Encoder
 from adray.representation.encoders.dual_tower import DualTowerConfig
 from adray.representation.encoders.mllm_config import MllmConfig
@@ -22,10 +24,11 @@ from adray.representation.encoders.vit import VitConfig
 KIND = "encoder"
 """The artifact's kind."""
 
-EncoderConfig = Annotated[DualTowerConfig | MllmConfig | ResnetConfig | VitConfig, Field(discriminator="kind")]
+EncoderConfig = Annotated[DualTowerConfig | MllmConfig | ResnetConfig | VitConfig | AdaptedConfig, Field(discriminator="kind")]
 """Every encoder's config; a new one is added here and in `_BUILDERS`."""
 
 _BUILDERS = {
+    "adapted": ("adray.representation.encoders.adapted", "build_adapted"),
     "dual_tower": ("adray.representation.encoders.dual_tower", "build_dual_tower"),
     "mllm": ("adray.representation.encoders.mllm", "build_mllm"),
     "resnet": ("adray.representation.encoders.resnet", "build_resnet"),
@@ -49,7 +52,20 @@ def build_encoder(config: EncoderConfig) -> Encoder:
     Raises:
         AdrayError: If pretrained weights are missing or do not fit.
     """
-    return _build(config, None)
+    return build_from(config, None)
+
+
+def build_without_weights(config: EncoderConfig) -> Encoder:
+    """Build an encoder on the meta device: its sizes can be counted and it can `prepare`, but nothing is allocated or loaded.
+
+    Args:
+        config: One of the encoders' configs. A checkpoint that it names may be missing if `architecture` says its sizes.
+
+    Raises:
+        AdrayError: If a tokenizer or a package is missing.
+    """
+    with torch.device("meta"):
+        return build_from(config, None)
 
 
 def save_encoder(
@@ -97,7 +113,7 @@ def load_encoder(source: Artifact | str | Path) -> Encoder:
     if artifact.kind != KIND:
         raise ArtifactError(f"artifact {artifact.folder} is a {artifact.kind!r}, not a {KIND!r}", "give the encoder's path")
     config, assets = encoder_config(artifact), artifact.read_json("assets")
-    encoder = _build(config, assets)
+    encoder = build_from(config, assets)
     _restore(encoder, artifact)
     if encoder.transform_hash() != artifact.config["transform_hash"]:
         raise ArtifactError(
@@ -120,7 +136,8 @@ def encoder_config(artifact: Artifact) -> EncoderConfig:
         raise ArtifactError(f"artifact {artifact.folder} has a config that this adray cannot read: {line}", "export it again") from None
 
 
-def _build(config: EncoderConfig, assets: Mapping[str, Any] | None) -> Encoder:
+def build_from(config: EncoderConfig, assets: Mapping[str, Any] | None) -> Encoder:
+    """Build an encoder whose tensors will follow from an artifact that held `assets`; with None, from its pretrained weights."""
     module, function = _BUILDERS[config.kind]
     encoder: Encoder = getattr(importlib.import_module(module), function)(config, assets)
     return encoder.eval()

@@ -35,11 +35,15 @@ class Mllm(Encoder):
         family: Its family.
         tokenizer: Its tokenizer.
         assets: What its artifact must hold beside the tensors.
+
+    Attributes:
+        family: Its family.
     """
 
     def __init__(self, config: MllmConfig, model: nn.Module, family: Family, tokenizer: Tokenizer, assets: Mapping[str, Any]) -> None:
         super().__init__()
-        self._config, self._family, self._assets = config, family, dict(assets)
+        self._config, self._assets = config, dict(assets)
+        self.family = family
         self.model = model
         self._prompt = Prompt(config, family, tokenizer)
         self.dim = family.model_sizes.get_text_config().hidden_size
@@ -48,7 +52,7 @@ class Mllm(Encoder):
     def prepare(self, creatives: Creatives) -> EncoderInputs:
         """Prompts as padded tokens, pictures as the family's patches."""
         present = [picture for picture in creatives.pictures if picture is not None]
-        tensors, counts = self._family.pictures(present) if present else ({}, [])
+        tensors, counts = self.family.pictures(present) if present else ({}, [])
         visual = iter(counts)
         rows = [
             self._prompt.tokens(copy, 0 if picture is None else next(visual))
@@ -58,7 +62,7 @@ class Mllm(Encoder):
 
     def pooled(self, inputs: EncoderInputs) -> Tensor:
         """Hidden state `[n, dim]` of each prompt's last token, whichever side is padded."""
-        states = self._family.hidden(self.model, inputs.tensors)
+        states = self.family.hidden(self.model, inputs.tensors)
         mask = inputs.tensors["attention_mask"]
         last = mask.shape[1] - 1 - mask.flip(1).argmax(1)
         pooled = states[torch.arange(len(states), device=states.device), last]
@@ -71,15 +75,15 @@ class Mllm(Encoder):
         return self.training and dist.is_initialized() and dist.get_world_size() > 1
 
     def _dummy_features(self, device: torch.device) -> Tensor:
-        tensors, _ = self._family.pictures([_DUMMY])
-        return self._family.features(self.model, {name: tensor.to(device) for name, tensor in tensors.items()}).sum()
+        tensors, _ = self.family.pictures([_DUMMY])
+        return self.family.features(self.model, {name: tensor.to(device) for name, tensor in tensors.items()}).sum()
 
     def transform(self) -> Mapping[str, Any]:
         """Prompt, picture sizes and normalisation."""
-        config, processor = self._config, self._family.processor
+        config, processor = self._config, self.family.processor
         return {
             "kind": config.kind,
-            "family": self._family.model_sizes.model_type,
+            "family": self.family.model_sizes.model_type,
             "instruction": config.instruction,
             "empty": config.empty,
             "max_tokens": config.max_tokens,

@@ -31,21 +31,33 @@ def load_parts(config: MllmConfig, assets: Mapping[str, Any] | None) -> Parts:
         config: The encoder's config.
         assets: From an artifact; None for a new encoder.
 
+    On the meta device a checkpoint's weights are not read, and it may be missing where `architecture` says its sizes.
+
     Raises:
         ConfigError: If the checkpoint is missing, unreadable or of another architecture than the config says.
         ArtifactError: If the checkpoint is not the one that the artifact was made with.
     """
-    if config.path is not None:
-        return _from_checkpoint(config, config.path, assets)
+    sketched = torch.get_default_device().type == "meta"
+    if config.path is not None and not (sketched and config.architecture is not None and not holds_checkpoint(config.path)):
+        return _from_checkpoint(config, config.path, assets, sketched)
     assert config.architecture is not None
     architecture = config.architecture
     kind = family_of(architecture.family, "field 'architecture'")
-    if assets is None:
+    if config.path is not None:
+        # The checkpoint brings its own tokenizer; what is only counted needs none but the special tokens.
+        tokenizer = build_tokenizer("bytes", None, kind.special)
+    elif assets is None:
         tokenizer = build_tokenizer(architecture.tokenizer, architecture.tokens, kind.special)
     else:
         tokenizer = Tokenizer.from_str(json.dumps(assets["tokenizer"]))
     sizes = sizes_of(architecture, tokenizer)
-    return build_model(sizes, config), kind(config, sizes), tokenizer, {"tokenizer": json.loads(tokenizer.to_str())}
+    family = kind(config.model_copy(update={"path": None}), sizes)
+    return build_model(sizes, config), family, tokenizer, {"tokenizer": json.loads(tokenizer.to_str())}
+
+
+def holds_checkpoint(path: str) -> bool:
+    """Whether a folder looks like a transformers checkpoint."""
+    return (Path(path) / "config.json").is_file()
 
 
 def sizes_of(architecture: Architecture, tokenizer: Tokenizer | None) -> Any:
@@ -80,23 +92,31 @@ def build_model(sizes: Any, config: MllmConfig) -> nn.Module:
     return AutoModel.from_config(sizes, attn_implementation=config.attention, dtype=_DTYPES[config.dtype])
 
 
-def _from_checkpoint(config: MllmConfig, path: str, assets: Mapping[str, Any] | None) -> Parts:
-    from transformers import AutoConfig, AutoModel, AutoTokenizer
+def _from_checkpoint(config: MllmConfig, path: str, assets: Mapping[str, Any] | None, sketched: bool) -> Parts:
+    from transformers import AutoConfig, AutoTokenizer
 
-    folder = Path(path)
-    if not (folder / "config.json").is_file():
+    if not holds_checkpoint(path):
         problem, cure = f"no checkpoint at {path}: config.json is missing", "give the folder of a transformers checkpoint"
         raise ConfigError(f"field 'path': {problem}", cure) if assets is None else ArtifactError(problem, "put its backbone back there")
-    hashes = {file.name: sha256(file) for file in sorted(folder.glob("*.safetensors"))}
+    hashes = {} if sketched else {file.name: sha256(file) for file in sorted(Path(path).glob("*.safetensors"))}
     if assets is not None and dict(assets["backbone"]) != hashes:
         raise ArtifactError(f"checkpoint {path} is not the one that the encoder was trained on", "put that one back")
     sizes = AutoConfig.from_pretrained(path, local_files_only=True)
     if config.architecture is not None:
         check_sizes(sizes, config.architecture, path)
+    model = build_model(sizes, config) if sketched else _pretrained(sizes, config, path)
+    family = family_of(sizes.model_type, path)(config, sizes)
+    tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True).backend_tokenizer
+    return model, family, tokenizer, {"backbone": hashes}
+
+
+def _pretrained(sizes: Any, config: MllmConfig, path: str) -> nn.Module:
+    from transformers import AutoModel
+
     with warnings.catch_warnings():
         # The output layer that an encoder leaves out.
         warnings.simplefilter("ignore")
-        model = AutoModel.from_pretrained(
+        return AutoModel.from_pretrained(
             path,
             config=sizes,
             local_files_only=True,
@@ -104,9 +124,6 @@ def _from_checkpoint(config: MllmConfig, path: str, assets: Mapping[str, Any] | 
             dtype=_DTYPES[config.dtype],
             attn_implementation=config.attention,
         )
-    family = family_of(sizes.model_type, path)(config, sizes)
-    tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True).backend_tokenizer
-    return model, family, tokenizer, {"backbone": hashes}
 
 
 def check_sizes(sizes: Any, architecture: Architecture, path: str) -> None:

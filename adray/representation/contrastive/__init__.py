@@ -1,0 +1,1 @@
+"""Contrastive training of encoders: InfoNCE over all workers' rows."""
