@@ -26,7 +26,11 @@ class EntityReader:
     """
 
     def __init__(self, brands: Iterable[str] = ()) -> None:
-        self._rules = [*_brand_rules(brands), *_own_rules()]
+        names = sorted({brand.strip() for brand in brands if brand.strip()})
+        self._brands = {_key(name): name for name in names}
+        # One rule for all brands: a catalogue may have thousands.
+        phrases = {"brand": {"confidence": _BRAND, "phrases": [fold(name) for name in names]}}
+        self._rules = [*(compile_rules(phrases) if names else ()), *_own_rules()]
 
     def read(self, texts: Sequence[Text]) -> tuple[Entity, ...]:
         """Entities of some texts; where two overlap the longer one counts.
@@ -43,17 +47,19 @@ class EntityReader:
                 kind, _, value = match.value.partition("=")
                 own = text.text[match.start : match.end]
                 confidence = match.confidence * text.confidence
-                found.append(Entity(kind, value or _normal(own), own, match.start, match.end, text.box, text.source, confidence))
+                value = value or (self._brand(own) if kind == "brand" else _normal(own))
+                found.append(Entity(kind, value, own, match.start, match.end, text.box, text.source, confidence))
         return tuple(found)
 
+    def _brand(self, own: str) -> str:
+        """The catalogue's writing of a brand, which a text may have put in the plural."""
+        key = _key(own)
+        return next((self._brands[k] for k in (key, key[:-1], key[:-2]) if k in self._brands), own)
 
-def _brand_rules(brands: Iterable[str]) -> list[Rule]:
-    names = sorted({brand.strip() for brand in brands if brand.strip()})
-    return [Rule(f"brand={name}", rule.pattern, _BRAND) for name in names for rule in compile_rules({"": _phrases(name)})]
 
-
-def _phrases(name: str) -> dict[str, object]:
-    return {"confidence": _BRAND, "phrases": [fold(name)]}
+def _key(name: str) -> str:
+    """What all writings of a brand have in common."""
+    return re.sub(r"[\s\-]+", "", fold(name)).lower()
 
 
 @cache

@@ -1,0 +1,178 @@
+"""The driver: cuts the source, skips what is done, hands the rest to workers, counts."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from adray.data import quarantine
+from adray.data.sources import open_source
+from adray.data.storage import exists, join
+from adray.errors import DataError
+from adray.files import write_json
+from adray.representation.attributes.config import AttributesRunConfig
+from adray.representation.attributes.extractor import Extractor
+from adray.representation.attributes.extractors import build_extractors, provenance_of, stages
+from adray.representation.attributes.products import NO_TITLES, Titles, read_products
+from adray.representation.attributes.records import is_records, write_tables
+from adray.representation.attributes.table import Provenance
+from adray.representation.attributes.worker import ExtractWorker, ItemResult, WorkerJob
+from adray.representation.embedding.items import Item, make_items
+
+PROVENANCE_FILE = "provenance.json"
+_SOURCE = "source"
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What a job left behind.
+
+    Attributes:
+        table: Folder of the `attributes` table.
+        quarantine: Folder of the `quarantine` table.
+        creatives: The table that was read.
+        provenance: Of every row.
+        kept: Rows in the table.
+        lost: Creatives quarantined.
+        refused: Creatives of which a language model gave no valid answer.
+        new: Creatives that this job worked on; the others were done before.
+        seconds: Wall time of this job's work.
+        stage_seconds: Time spent in each stage, summed over workers.
+    """
+
+    table: Path
+    quarantine: Path
+    creatives: str
+    provenance: Provenance
+    kept: int
+    lost: int
+    refused: int
+    new: int
+    seconds: float
+    stage_seconds: dict[str, float]
+
+    def metrics(self) -> dict[str, float]:
+        """Counts, and creatives per second: of the whole job, and of each stage in one worker."""
+        found = {"rows": self.kept, "quarantined": self.lost, "refused_answers": self.refused, "rows_new": self.new}
+        speeds: dict[str, float] = {}
+        if self.new:
+            speeds["rows_per_s"] = self.new / max(self.seconds, 1e-9)
+            speeds |= {f"{stage}_rows_per_s": self.new / max(s, 1e-9) for stage, s in self.stage_seconds.items()}
+        return {f"representation/extract/{name}": float(value) for name, value in (found | speeds).items()}
+
+
+OnProgress = Callable[[int, int | None, dict[str, float]], None]
+"""Told creatives done, all creatives (None where not known) and speeds."""
+
+
+def extract_table(config: AttributesRunConfig, folder: Path, on_progress: OnProgress | None = None) -> Extracted:
+    """Make the `attributes` table of the creatives; what a run of the same extractors did before is kept.
+
+    Args:
+        config: The run's config.
+        folder: The run's folder.
+        on_progress: Told after each work item.
+
+    Raises:
+        DataError: If the source cannot be read, too many creatives are unusable, or the folder holds other extractors' rows.
+        AdrayError: If a model, gallery or artifact is missing.
+    """
+    creatives, products = source_tables(config, folder)
+    titles, brands = (NO_TITLES, []) if products is None else read_products(products)
+    extractors = build_extractors(config, brands, "cuda" if config.job.gpus and config.job.workers == 0 else "cpu")
+    provenance = provenance_of(extractors)
+    _claim(folder, provenance)
+    job = WorkerJob(config, open_source(creatives), tuple(brands), provenance, folder)
+    for path in (job.output, job.quarantine, job.done):
+        path.mkdir(parents=True, exist_ok=True)
+    items = make_items(job.source, config.job.chunk_rows, config.job.batch_rows)
+    done = _finished(job, items)
+    waiting = [item for item in items if item.name not in done]
+    total = sum(item.rows for item in items) or None
+    results, new = list(done.values()), 0
+    start, seconds = time.perf_counter(), dict.fromkeys(stages(config), 0.0)
+    for result in _run(job, titles, waiting, extractors):
+        results.append(result)
+        new += result.kept + result.lost
+        seconds = {stage: spent + result.seconds[stage] for stage, spent in seconds.items()}
+        _check_lost(results, total, config.data.quarantine_limit, job.quarantine, final=False)
+        if on_progress is not None:
+            speeds = {stage: new / spent for stage, spent in seconds.items() if spent > 0}
+            on_progress(sum(r.kept + r.lost for r in results), total, {"all": new / (time.perf_counter() - start), **speeds})
+    elapsed = time.perf_counter() - start
+    _check_lost(results, total, config.data.quarantine_limit, job.quarantine, final=True)
+    quarantine.ensure_readable(job.quarantine)
+    kept, lost, refused = (sum(getattr(r, name) for r in results) for name in ("kept", "lost", "refused"))
+    return Extracted(job.output, job.quarantine, creatives, provenance, kept, lost, refused, new, elapsed, seconds)
+
+
+def source_tables(config: AttributesRunConfig, folder: Path) -> tuple[str, str | None]:
+    """Paths of the creatives and of the products; records are made into tables in the run's folder first.
+
+    Raises:
+        AdrayError: If the records cannot be read.
+    """
+    data = config.data
+    if is_records(data.creatives):
+        creatives, products = write_tables(data.creatives, data.columns, data.picture, folder / _SOURCE)
+        return str(creatives), data.products or str(products)
+    if data.products is not None or "/" not in data.creatives:
+        return data.creatives, data.products
+    beside = data.creatives.rstrip("/").rpartition("/")[0]
+    return data.creatives, next((path for name in ("products", "products.parquet") if exists(path := join(beside, name))), None)
+
+
+def _claim(folder: Path, provenance: Provenance) -> None:
+    """Mark a folder as holding the rows of one set of extractors; refuse it when it holds another's."""
+    path = folder / PROVENANCE_FILE
+    if path.is_file():
+        known = Provenance(**json.loads(path.read_text(encoding="utf-8")))
+        if known != provenance:
+            problem = f"{folder} holds attributes of extractor {known.extractor}, this config's is {provenance.extractor}"
+            raise DataError(problem, "start a run of another name, or --set replace=true")
+        return
+    write_json(path, asdict(provenance))
+
+
+def _finished(job: WorkerJob, items: Sequence[Item]) -> dict[str, ItemResult]:
+    """What is done already; output of work items that the source no longer has is deleted, and so is output without a record."""
+    names = {item.name for item in items}
+    done = {}
+    for path in job.done.glob("*.json"):
+        if path.stem in names:
+            done[path.stem] = ItemResult(**json.loads(path.read_text(encoding="utf-8")))
+        else:
+            path.unlink()
+    for folder in (job.output, job.quarantine):
+        for path in [*folder.glob("*.parquet"), *folder.glob(".part-*.partial")]:
+            if path.suffix == ".partial" or path.stem.removeprefix("part-") not in done:
+                path.unlink()
+    return done
+
+
+def _run(job: WorkerJob, titles: Titles, items: Sequence[Item], extractors: Sequence[Extractor]) -> Iterator[ItemResult]:
+    if not items:
+        return
+    if job.config.job.workers == 0:
+        worker = ExtractWorker(job, titles, extractors)
+        for item in items:
+            yield worker.run(item)
+        return
+    from adray.representation.attributes.pool import extract_in_pool
+
+    yield from extract_in_pool(job, titles, items, job.config.job)
+
+
+def _check_lost(results: Sequence[ItemResult], expected: int | None, limit: float, folder: Path, *, final: bool) -> None:
+    """Refuse too many losses, as soon as they are too many of all rows that there will be."""
+    lost = sum(r.lost for r in results)
+    rows = sum(r.kept + r.lost for r in results) if final else expected
+    if final and not rows:
+        raise DataError("table 'creatives' has no rows", "check data.creatives")
+    if rows and lost and (lost / rows > limit or (final and lost == rows)):
+        first = next(r.first for r in results if r.lost)
+        problem = f"table 'creatives': {lost} of {rows} rows ({lost / rows:.2%}) cannot be read, limit {limit:.2%}; first {first}"
+        raise DataError(problem, f"all are in {folder}; mend the source or raise data.quarantine_limit")
