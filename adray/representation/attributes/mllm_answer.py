@@ -47,12 +47,13 @@ def answer_model(fields: Collection[str]) -> type[BaseModel]:
     told: dict[str, Any] = {"type": (Literal[kinds], ...), "text": (text, ...)}
     entity = create_model("Entity", __base__=_Answer, **told)
     several = Field(max_length=_MOST_ITEMS)
+    points: Any = Literal[tuple(values_of("selling_points"))]
     known: dict[str, Any] = {
         "promotion": (promotion, ...),
         "audience": (audience, ...),
         "style": (_closed(values_of("style")), ...),
-        "selling_points": (Annotated[list[Literal[tuple(values_of("selling_points"))]], several], ...),
-        "entities": (Annotated[list[entity], several], ...),  # type: ignore[valid-type]
+        "selling_points": (Annotated[list[points], several], ...),
+        "entities": (Annotated[list[entity], several], ...),
     }
     wanted = {name: form for name, form in known.items() if name in fields}
     return create_model("Attributes", __base__=_Answer, **wanted)
