@@ -1,0 +1,1 @@
+"""Views: two differing looks at one creative, made in batches on the device, from random numbers that belong to the creative."""
