@@ -18,6 +18,8 @@ class CreativesConfig(Config):
 
     creatives: PathStr
     """Table `creatives`: Parquet, a folder of pictures, or WebDataset tars; local or a URI. Simulated worlds have one."""
+    adapter: Literal["standard", "upworthy"] = "standard"
+    """What turns `creatives` into that table, as in a ranker's `data`; `upworthy` reads the archive's arms."""
     products: PathStr | None = None
     """Table `products`, whose `category` is a label to judge by."""
     attributes: PathStr | None = None

@@ -11,10 +11,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from adray.artifact import load_artifact
 from adray.checks import Check
+from adray.data.adapters import open_inputs
 from adray.data.sources import Source, open_source
 from adray.data.storage import exists
 from adray.errors import AdrayError, ArtifactError, DataError
-from adray.representation.embedding.config import EmbeddingRunConfig
+from adray.representation.embedding.config import CreativesConfig, EmbeddingRunConfig
+from adray.representation.embedding.creatives import adapted, creatives_table
 from adray.representation.embedding.job import EMBEDDINGS, Embedded, OnProgress, embed_table, prepare_encoder
 from adray.representation.encoders.factory import KIND
 from adray.run import Run, run_folder
@@ -36,8 +38,10 @@ def embed(config: EmbeddingRunConfig, run: Run) -> None:
     trackers = open_trackers(config.tracking, run.folder, config.name, config.model_dump(mode="json"), 0)
     failed = True
     try:
-        with run.stage("embed"), _progress(open_source(config.data.creatives), trackers) as on_progress:
-            done = embed_table(config, config.data.creatives, run.folder, encoder, on_progress)
+        with run.stage("creatives"):
+            creatives = creatives_table(config.data, run.folder)
+        with run.stage("embed"), _progress(open_source(creatives), trackers) as on_progress:
+            done = embed_table(config, creatives, run.folder, encoder, on_progress)
         _report(run, done)
         trackers.metrics(done.kept + done.lost, done.metrics())
         failed = False
@@ -59,7 +63,7 @@ def evaluate(config: EmbeddingRunConfig, run: Run) -> None:
 
 def checks(config: EmbeddingRunConfig, verb: str) -> Iterable[Check]:
     """Source, encoder, tracker, and for `evaluate` the vectors and the version to compare with."""
-    yield _source_check(config.data.creatives)
+    yield _source_check(config.data)
     if config.artifact is not None:
         yield _artifact_check(config.artifact)
     yield _check("tracking", config.tracking.wandb, lambda: check_tracking(config.tracking))
@@ -103,12 +107,14 @@ def _progress(source: Source, trackers: Trackers) -> Iterator[OnProgress]:
         yield on_progress
 
 
-def _source_check(path: str) -> Check:
+def _source_check(data: CreativesConfig) -> Check:
+    path = data.creatives
     try:
-        source = open_source(path)
+        source = open_source(path) if data.adapter == "standard" else open_inputs(adapted(data)).impressions.source
     except AdrayError as error:
         return Check("creatives readable", path, error)
-    names = set(source.schema.names)
+    # An adapter has looked for the columns that it makes the table of.
+    names = set(source.schema.names) if data.adapter == "standard" else {"creative_id", "sku_id", "copy"}
     for needed in ("creative_id", "sku_id"):
         if needed not in names:
             return Check("creatives readable", path, DataError(f"{path} has no column {needed!r}", "give a table of kind `creatives`"))
