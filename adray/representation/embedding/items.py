@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -62,7 +62,7 @@ def make_items(source: Source, chunk_rows: int, batch_rows: int) -> list[Item]:
     return items
 
 
-def _name(identity: list[object], batch_rows: int) -> str:
+def _name(identity: Sequence[object], batch_rows: int) -> str:
     return hashlib.sha256(json.dumps([identity, batch_rows]).encode()).hexdigest()[:20]
 
 

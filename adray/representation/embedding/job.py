@@ -138,7 +138,8 @@ def embed_table(
             on_progress(sum(r.kept + r.lost for r in results), speed)
     elapsed = time.perf_counter() - start
     _check_lost(results, 0, config.data.quarantine_limit, job.quarantine, final=True)
-    _check_unique(str(job.output))
+    if any(result.kept for result in results):
+        _check_unique(str(job.output))
     quarantine.ensure_readable(job.quarantine)
     kept, lost = sum(r.kept for r in results), sum(r.lost for r in results)
     return Embedded(job.output, job.quarantine, provenance, kept, lost, new, elapsed, seconds)
@@ -210,7 +211,7 @@ def _check_lost(results: Sequence[ItemResult], expected: int, limit: float, fold
     """Refuse too many losses, as soon as they are too many of all rows that there will be."""
     lost = sum(r.lost for r in results)
     rows = sum(r.kept + r.lost for r in results) if final else expected
-    if final and rows == lost and rows > 0 or rows and lost / rows > limit:
+    if rows and lost / rows > limit:
         first = next(r.first for r in results if r.lost)
         problem = f"table 'creatives': {lost} of {rows} rows ({lost / rows:.2%}) cannot be embedded, limit {limit:.2%}; first {first}"
         raise DataError(problem, f"all are in {folder}; mend the source or raise data.quarantine_limit")

@@ -17,7 +17,6 @@ from adray.representation.retrieval.build import Range, build_shard
 from adray.representation.retrieval.search import Found, Shard
 
 
-@ray.remote
 class _ShardActor:
     """Holds one shard."""
 
@@ -35,7 +34,8 @@ class _ShardActor:
 def start_actors(folder: Path, numbers: Iterable[int], settings: dict[str, Any]) -> list[Any]:
     """One actor per shard."""
     use_ray()
-    return [_ShardActor.remote(str(folder), number, settings) for number in numbers]
+    actor = ray.remote(_ShardActor)
+    return [actor.remote(str(folder), number, settings) for number in numbers]
 
 
 def ask(actors: Sequence[Any], vectors: np.ndarray, k: int, nprobe: int | None, ef_search: int | None) -> list[Found]:

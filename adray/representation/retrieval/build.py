@@ -146,7 +146,7 @@ def _accept_small_samples(index: Any) -> None:
     inverted = faiss.try_extract_index_ivf(index)
     for part in (inverted, faiss.downcast_index(index)):
         for holder in (part, getattr(part, "pq", None)):
-            if hasattr(holder, "cp"):
+            if holder is not None and hasattr(holder, "cp"):
                 holder.cp.min_points_per_centroid = 1
 
 
