@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from adray import kinds
+from adray.config import read_yaml
 from adray.errors import ArtifactError, DataError
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +21,7 @@ OUTSIDE = {DataError, ArtifactError}
 @pytest.fixture(params=CONFIGS, ids=lambda p: str(p.relative_to(ROOT)))
 def path(request, monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
-    for name in re.findall(r"\$\{(\w+)\}", request.param.read_text(encoding="utf-8")):
+    for name in re.findall(r"\$\{(\w+)\}", str(read_yaml(request.param))):
         monkeypatch.setenv(name, str(tmp_path / name))
     return request.param.relative_to(ROOT)
 
