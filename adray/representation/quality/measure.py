@@ -22,7 +22,7 @@ class Probe:
 
     Attributes:
         accuracy: Share of queried creatives whose label the weighted vote names, with its interval.
-        chance: Accuracy of always naming the most frequent label of the others.
+        chance: Share of the most frequent label among them, which is what the best constant answer reaches.
     """
 
     accuracy: Interval
@@ -117,5 +117,5 @@ def probe(judged: Judged, vectors: np.ndarray, splits: Mapping[str, np.ndarray],
             right = weighted_knn(vectors[known], label[known], vectors[tested]) == label[tested]
             groups = np.unique(judged.skus[tested], return_inverse=True)[1]
             interval = ratio_interval(np.bincount(groups, right), np.bincount(groups), resamples=resamples, seed=seed)
-            found[split, name] = Probe(interval, float((label[tested] == np.bincount(label[known]).argmax()).mean()))
+            found[split, name] = Probe(interval, float(np.bincount(label[tested]).max() / tested.sum()))
     return found

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 _TILE, _FRAME, _GAP, _LINE = 128, 5, 10, 15
 _RIGHT, _WRONG, _QUERY = (30, 160, 70), (205, 60, 50), (90, 90, 90)
@@ -51,7 +51,6 @@ def contact_sheet(
 def _tile(picture: np.ndarray | None) -> Image.Image:
     tile = Image.new("RGB", (_TILE, _TILE), (235, 235, 235))
     if picture is not None:
-        image = Image.fromarray(picture)
-        image.thumbnail((_TILE, _TILE))
+        image = ImageOps.contain(Image.fromarray(picture), (_TILE, _TILE))
         tile.paste(image, ((_TILE - image.width) // 2, (_TILE - image.height) // 2))
     return tile

@@ -14,7 +14,7 @@ from adray.representation.quality.retrieval_metrics import (
     query_metrics,
 )
 
-_BLOCK = 512
+_BLOCK = 64
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,10 @@ def ask(task: Task, asked: np.ndarray, ks: list[int]) -> Answers | None:
 
 
 def nearest(queries: np.ndarray, gallery: np.ndarray, rows: np.ndarray, entries: np.ndarray, k: int, without_self: bool) -> np.ndarray:
-    """Rows of the k nearest gallery entries by inner product, exactly; of equal ones the smaller row first.
+    """Rows of the k nearest gallery entries by inner product, by exact search.
+
+    Equal scores come in an order that is drawn anew for every few queries: by row number the same entries would win every tie,
+    and vectors that say nothing would land above or below chance.
 
     Args:
         queries: `[n, d]`.
@@ -118,11 +121,12 @@ def nearest(queries: np.ndarray, gallery: np.ndarray, rows: np.ndarray, entries:
     bank = gallery[entries]
     for start in range(0, len(rows), _BLOCK):
         block = rows[start : start + _BLOCK]
-        scores = queries[block] @ bank.T
+        mixed = np.random.default_rng(start).permutation(len(entries))
+        scores = (queries[block] @ bank.T)[:, mixed]
         if without_self:
-            scores[block[:, None] == entries[None]] = -np.inf
+            scores[block[:, None] == entries[mixed][None]] = -np.inf
         order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        chosen = entries[order]
+        chosen = entries[mixed][order]
         chosen[~np.isfinite(np.take_along_axis(scores, order, 1))] = -1
         found[start : start + len(block), : chosen.shape[1]] = chosen
     return found

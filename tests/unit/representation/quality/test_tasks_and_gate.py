@@ -40,10 +40,20 @@ def test_random_vectors_are_at_chance():
         assert found.values[name].mean() == pytest.approx(found.chance[name], abs=4 * spread + 1e-4), name
 
 
-def test_a_query_is_never_its_own_neighbour_and_ties_go_to_the_first():
+def test_vectors_that_say_nothing_are_at_chance_whoever_is_asked():
+    vectors = np.tile(np.eye(1, 16, dtype=np.float32), (1000, 1))
+    labels = np.arange(1000)
+    for asked in (labels < 300, labels >= 700):
+        found = ask(Task("copy_to_image", vectors, vectors, labels, False), asked, [100])
+        assert found is not None
+        assert found.values["recall_at_100"].mean() == pytest.approx(found.chance["recall_at_100"], abs=0.07)
+
+
+def test_a_query_is_never_its_own_neighbour():
     vectors = np.tile(unit(1), (5, 1))
     rows = np.arange(5)
-    assert nearest(vectors, vectors, rows, rows, 4, True).tolist() == [[j for j in range(5) if j != i] for i in range(5)]
+    found = nearest(vectors, vectors, rows, rows, 4, True)
+    assert [sorted(row) for row in found.tolist()] == [[j for j in range(5) if j != i] for i in range(5)]
     assert nearest(vectors, vectors, rows, rows, 7, True)[:, 4:].tolist() == [[-1] * 3] * 5
 
 
