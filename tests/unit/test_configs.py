@@ -9,7 +9,6 @@ import pytest
 import yaml
 
 from adray import kinds
-from adray.config import read_yaml
 from adray.errors import ArtifactError, DataError
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +20,8 @@ OUTSIDE = {DataError, ArtifactError}
 @pytest.fixture(params=CONFIGS, ids=lambda p: str(p.relative_to(ROOT)))
 def path(request, monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
-    for name in re.findall(r"\$\{(\w+)\}", str(read_yaml(request.param))):
+    # All that any config names: a study's base run, or a base file, may need others than the file itself.
+    for name in {name for config in CONFIGS for name in re.findall(r"\$\{(\w+)\}", config.read_text(encoding="utf-8"))}:
         monkeypatch.setenv(name, str(tmp_path / name))
     return request.param.relative_to(ROOT)
 
