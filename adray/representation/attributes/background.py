@@ -33,8 +33,8 @@ def measure_background(
     """Measure the background's colour.
 
     The colours of a border frame are found by mean shift in CIELab (Comaniciu and Meer 2002); the background is every pixel
-    near one of them that is connected to the frame; its dominant colour is the mode of the most pixels. A fixed distance from
-    the border's colours, rather than a step between neighbours, keeps the flood from running into the product over a soft
+    near one of them that is connected to the frame; its dominant colour is the largest mode of the most frequent name. A fixed distance
+    from the border's colours, rather than a step between neighbours, keeps the flood from running into the product over a soft
     edge. Whether one colour dominates is judged on the border, not on the whole picture: the share of the picture that the
     background leaves free depends on how large the product is.
 
@@ -57,10 +57,9 @@ def measure_background(
     if not background.any():
         return Background()
     pixels = lab[background]
-    mode = _modes(pixels, least=_LEAST_MODE)[0]
-    own = background & (np.linalg.norm(lab - mode, axis=2) < TOLERANCE)
+    own, mode = _of_one_name(lab, background)
     # The median is not moved by the blurred pixels at the product's edge.
-    centre = np.median(lab[own], axis=0)
+    centre = np.median(lab[background & (np.linalg.norm(lab - mode, axis=2) < TOLERANCE)], axis=0)
     dispersion = float(ciede2000(pixels, centre[None]).mean())
     border_share = float((own & frame).sum() / frame.sum())
     name, margin = nearest_name(centre)
@@ -76,6 +75,24 @@ def measure_background(
         source="image",
         confidence=float(np.clip(confidence, 0.0, 1.0)),
     )
+
+
+def _of_one_name(lab: np.ndarray, background: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The background's pixels (bool `[height, width]`) that bear its most frequent name, and the mode of the most of them.
+
+    Two tones of one name, as stripes and soft light have them, are one colour to whoever names it.
+    """
+    pixels = lab[background]
+    modes = _modes(pixels, least=_LEAST_MODE)
+    names = np.array([nearest_name(mode)[0] for mode in modes])
+    distances = np.linalg.norm(pixels[:, None] - modes[None], axis=2)
+    nearest = np.where(distances.min(axis=1) < TOLERANCE, distances.argmin(axis=1), -1)
+    counts = np.array([(nearest == i).sum() for i in range(len(modes))])
+    shares = {name: counts[names == name].sum() for name in names}
+    best = max(shares, key=lambda name: shares[name])
+    own = background.copy()
+    own[background] = np.isin(nearest, np.flatnonzero(names == best))
+    return own, modes[np.argmax(np.where(names == best, counts, -1))]
 
 
 def _reduced(picture: np.ndarray, polygons: Sequence[Sequence[float]], mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

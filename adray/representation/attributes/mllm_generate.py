@@ -87,7 +87,9 @@ class Writer:
         inputs = {name: value.to(self._device) for name, value in self._inputs(picture, text).items()}
         length = inputs["input_ids"].shape[1]
         limits = LogitsProcessorList([GrammarProcessor(self._grammar_tokens, schema, length)] if schema is not None else [])
-        sampling: dict[str, Any] = {"do_sample": False} if temperature is None else {"do_sample": True, "temperature": temperature}
+        sampling: dict[str, Any] = (
+            {"do_sample": False} if temperature is None else {"do_sample": True, "temperature": temperature, "top_k": 0}
+        )
         with torch.inference_mode():
             out = self.model.generate(
                 **inputs,
@@ -95,7 +97,6 @@ class Writer:
                 max_new_tokens=most,
                 eos_token_id=self._end,
                 pad_token_id=self._end,
-                top_k=0,
                 logits_processor=limits,
                 return_dict_in_generate=True,
                 output_logits=True,

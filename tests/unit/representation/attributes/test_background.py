@@ -125,3 +125,17 @@ def test_any_size(shape):
     found = measure_background(np.full((*shape, 3), 255, np.uint8))
     assert found.name == "white" and found.border_share == 1.0
     assert found.name in NAMES
+
+
+def test_two_tones_of_one_name_are_one_colour():
+    """Stripes of two pinks, half and half: neither tone has half of the border, the name has all of it."""
+    stripes = np.zeros((200, 200, 3), np.uint8)
+    stripes[:] = rgb("fde4ea")
+    stripes[:, np.arange(200) % 40 < 20] = rgb("ffb6c1")
+    found = measure_background(stripes)
+    assert found.name == "pink" and found.border_share == 1.0
+    tones = [ciede2000(np.array(found.lab), rgb_to_lab(np.array(rgb(code), np.uint8))) for code in ("fde4ea", "ffb6c1")]
+    assert min(tones) < 2.0
+    # Two names, half and half, are none.
+    stripes[:, np.arange(200) % 40 < 20] = rgb("2e9e44")
+    assert measure_background(stripes).name == "complex"
