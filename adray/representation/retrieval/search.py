@@ -150,8 +150,10 @@ class OpenIndex:
             raise DataError(f"queries have shape {vectors.shape}, the index holds vectors of {self.provenance.dim}", "embed them alike")
         if self.provenance.normalised and len(vectors):
             squares = np.einsum("nd,nd->n", vectors, vectors)
-            if not (np.abs(squares - 1) <= 2 * _UNIT).all():
-                worst = float(np.sqrt(squares[np.abs(squares - 1).argmax()]))
+            low, high = squares.min(), squares.max()
+            # NaN fails both comparisons.
+            if not (low >= 1 - 2 * _UNIT and high <= 1 + 2 * _UNIT):
+                worst = float(np.sqrt(low if 1 - low > high - 1 else high))
                 raise DataError(f"a query has length {worst:.3f}, the index holds vectors of length 1", "normalise the queries")
         if self._actors:
             from adray.representation.retrieval.actors import ask

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from adray.representation.quality.duplicates import dhash, fingerprints, first_of_each, phash
+from adray.representation.quality.duplicates import Fingerprints, dhash, fingerprints, first_of_each, phash
 from adray.representation.quality.splits import held_out_skus, query_rows
 
 
@@ -52,6 +52,13 @@ def test_copies_go_and_the_first_stays():
     a, b = picture(1), picture(2)
     kept = first_of_each(fingerprints([a, b, again(a, 70), a, b], ["x"] * 5), bits=4, colour=8)
     assert kept.tolist() == [True, True, False, False, False]
+
+
+def test_what_resembles_only_a_row_that_went_stays():
+    hashes = np.array([0, 0b1111, 0b1111_1111], np.uint64)
+    prints = Fingerprints(hashes, hashes, np.zeros((3, 8, 8, 3), np.uint8), np.ones(3, bool), ["x"] * 3)
+    assert first_of_each(prints, bits=4, colour=8).tolist() == [True, False, True]
+    assert first_of_each(prints, bits=3, colour=8).all()
 
 
 def test_a_colour_variant_is_another_creative():
