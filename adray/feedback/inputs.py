@@ -1,0 +1,152 @@
+"""What an inspector reads: pictures, maps and titles as tensors, on the CPU and without weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from adray.data.bad_rows import BadRowsError
+from adray.data.images import decode_image
+from adray.data.labels import LABELS
+from adray.data.storage import read_bytes
+from adray.errors import DataError
+from adray.feedback.config import PICTURES, ModelConfig, RFNetConfig
+from adray.feedback.encoders import Titles
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """n pictures to be judged.
+
+    Attributes:
+        pictures: Name of `PICTURES` -> float `[n, 3, side, side]` in [0, 1], those that the model reads.
+        tokens: int64 `[n, length]`, the titles; None where the model reads none.
+        mask: int64 `[n, length]`, 1 where a token is.
+        labels: int64 `[n]`, index into `LABELS`; None where unknown.
+    """
+
+    pictures: dict[str, Tensor]
+    tokens: Tensor | None = None
+    mask: Tensor | None = None
+    labels: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(next(iter(self.pictures.values())))
+
+    def to(self, device: Any) -> Inputs:
+        """Copy to a device."""
+
+        def moved(value: Tensor | None) -> Tensor | None:
+            return None if value is None else value.to(device, non_blocking=True)
+
+        pictures = {name: value.to(device, non_blocking=True) for name, value in self.pictures.items()}
+        return replace(self, pictures=pictures, tokens=moved(self.tokens), mask=moved(self.mask), labels=moved(self.labels))
+
+
+def modalities(config: ModelConfig) -> tuple[str, ...]:
+    """What a model reads: some of `PICTURES`, in their order, and `copy`."""
+    if not isinstance(config, RFNetConfig):
+        return ("generated",)
+    return tuple(name for name in (*PICTURES, "copy") if name in config.modalities)
+
+
+def on_white(cutouts: Tensor) -> Tensor:
+    """Cut-outs, float `[n, 4, height, width]` in [0, 1] with straight alpha, on white: `[n, 3, height, width]`."""
+    alpha = cutouts[:, 3:]
+    return cutouts[:, :3] * alpha + (1.0 - alpha)
+
+
+def resized(pictures: Tensor, side: int) -> Tensor:
+    """float `[n, c, height, width]` brought to `[n, c, side, side]`, its aspect not kept; smoothed when reduced."""
+    if pictures.shape[2:] == (side, side):
+        return pictures
+    return F.interpolate(pictures, (side, side), mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
+
+
+def as_tensor(pixels: np.ndarray) -> Tensor:
+    """uint8 `[height, width, c]` to float `[1, c, height, width]` in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].float() / 255.0
+
+
+@dataclass(frozen=True)
+class Collate:
+    """Rows of table `annotations`, with their maps, to inputs.
+
+    Attributes:
+        model: Names what is read and its sizes.
+        titles: Tokenises titles; None where the model reads none.
+    """
+
+    model: ModelConfig
+    titles: Titles | None
+
+    def columns(self) -> list[str]:
+        """The columns that are read."""
+        named = {"product": "cutout", "generated": "image"}
+        return ["label", *(named.get(name, name) for name in modalities(self.model))]
+
+    def __call__(self, rows: pa.Table) -> Inputs:
+        """Decode, resize and tokenise.
+
+        Raises:
+            BadRowsError: For rows with a picture that cannot be decoded or a label that is unknown.
+        """
+        bad: dict[int, str] = {}
+        pictures: dict[str, Tensor] = {}
+        named = {"product": "cutout", "generated": "image"}
+        for name in modalities(self.model):
+            if name != "copy":
+                pictures[name] = self._pictures(rows.column(named.get(name, name)), name, bad)
+        labels = [LABELS.index(label) if label in LABELS else -1 for label in rows.column("label").to_pylist()]
+        for row, label in enumerate(labels):
+            if label < 0:
+                bad.setdefault(row, f"label {rows.column('label')[row].as_py()!r} is unknown")
+        if bad:
+            raise BadRowsError(sorted(bad.items()))
+        tokens = mask = None
+        if self.titles is not None:
+            tokens, mask = self.titles([text or "" for text in rows.column("copy").to_pylist()])
+        return Inputs(pictures, tokens, mask, torch.tensor(labels))
+
+    def _pictures(self, column: pa.ChunkedArray, name: str, bad: dict[int, str]) -> Tensor:
+        side = self.model.image_size
+        made = []
+        for row, image in enumerate(column.to_pylist()):
+            try:
+                made.append(resized(_channels(as_tensor(image_pixels(image)), name), side))
+            except (DataError, OSError) as error:
+                bad.setdefault(row, f"{name}: {error.problem if isinstance(error, DataError) else error}")
+                made.append(torch.zeros(1, 3, side, side))
+        return torch.cat(made)
+
+
+def image_pixels(image: dict[str, Any] | None) -> np.ndarray:
+    """Decode a cell of an image column.
+
+    Raises:
+        DataError: If there is no picture or it cannot be decoded.
+        OSError: If its file cannot be read.
+    """
+    if image is None:
+        raise DataError("there is no picture", "")
+    return decode_image(image["bytes"] if image["bytes"] is not None else read_bytes(image["path"]))
+
+
+def _channels(picture: Tensor, name: str) -> Tensor:
+    if picture.shape[1] == 4:
+        return on_white(picture)
+    if name == "product":
+        raise DataError("the product picture has no alpha channel", "")
+    return picture
+
+
+def stack(parts: Sequence[Tensor]) -> Tensor:
+    """Equal-sized `[1, c, height, width]` to `[n, c, height, width]`."""
+    return torch.cat(list(parts))

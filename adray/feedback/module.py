@@ -1,0 +1,68 @@
+"""An inspector as the one trainer trains it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from adray.feedback.artifact import export_inspector
+from adray.feedback.config import MapsConfig, ModelConfig
+from adray.feedback.inputs import Inputs
+from adray.feedback.metrics import inspection_metrics
+from adray.feedback.rfnet import build
+from adray.training.module import TrainModule
+
+
+class InspectorModule(TrainModule):
+    """Cross-entropy over the five labels (section 3.2 of the paper: fine-grained labels beat binary ones).
+
+    Args:
+        model: The network.
+        maps: What computed depth and saliency, kept in the artifact.
+        weights: float `[5]`, weight of each label in the loss; None weighs them alike.
+        lineage: Where the data came from, kept in the artifact.
+    """
+
+    def __init__(
+        self, model: ModelConfig, maps: MapsConfig, weights: Tensor | None = None, lineage: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__()
+        self._model, self._maps, self._lineage = model, maps, dict(lineage or {})
+        self.net = build(model)
+        self.register_buffer("weights", weights, persistent=False)
+        self.metrics: dict[str, float] = {}
+
+    def forward(self, batch: Inputs) -> dict[str, Tensor]:
+        """Loss and accuracy of one micro-batch."""
+        assert batch.labels is not None
+        logits = self.net(batch).float()
+        weights = self.weights if isinstance(self.weights, Tensor) else None
+        accuracy = (logits.detach().argmax(dim=1) == batch.labels).float().mean()
+        return {"loss": F.cross_entropy(logits, batch.labels, weights), "accuracy": accuracy}
+
+    def evaluate(self, batches: Iterable[Inputs]) -> dict[str, float]:
+        """Precision, recall, F1 and AP of `available`, and the figures of all labels."""
+        labels, probabilities = predict(self.net, batches)
+        self.metrics = inspection_metrics(labels, probabilities)
+        return self.metrics
+
+    def export(self, folder: Path) -> None:
+        """Write the artifact into `folder/rfnet`."""
+        export_inspector(folder / "rfnet", self.net, self._model, self._maps, self.metrics, self._lineage)
+
+
+@torch.no_grad()
+def predict(net: torch.nn.Module, batches: Iterable[Inputs]) -> tuple[np.ndarray, np.ndarray]:
+    """Labels int64 `[n]` and probabilities float32 `[n, 5]` of all batches."""
+    labels, probabilities = [], []
+    for batch in batches:
+        assert batch.labels is not None
+        labels.append(batch.labels.cpu().numpy())
+        probabilities.append(net(batch).float().softmax(dim=1).cpu().numpy())
+    return np.concatenate(labels), np.concatenate(probabilities)

@@ -1,0 +1,288 @@
+"""From annotated pictures of any source to the run's own tables: checked, parted by product, with depth and saliency as columns."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from PIL import Image
+
+from adray.data.adapters.rf1m import Rf1m
+from adray.data.conform import target_schema
+from adray.data.hashing import hash_strings
+from adray.data.images import ImageRowError
+from adray.data.labels import LABELS
+from adray.data.quarantine import FOLDER, Lost, check_limit, ensure_readable, quarantine_rows
+from adray.data.ray_tasks import stream_tasks
+from adray.data.row_group_writer import RowGroupWriter
+from adray.data.schema import ANNOTATIONS, IMAGE, QUARANTINE
+from adray.data.sources import Source, open_source, read_part
+from adray.data.storage import find_files, is_folder
+from adray.data.validate import Rules, split_rows
+from adray.errors import DataError
+from adray.feedback.config import AnnotationDataConfig, MapsConfig
+from adray.feedback.inputs import as_tensor, image_pixels
+from adray.feedback.maps import Maps
+from adray.files import replacing_folder, write_json
+
+TABLES_FILE = "annotations.json"
+_VERSION = 1
+_MAP_ROWS = 64
+_OPAQUE = 128
+_STATS = pa.schema(
+    [("train", pa.int64()), ("holdout", pa.int64()), ("lost", pa.int64()), ("first", pa.string())] + [(n, pa.int64()) for n in LABELS]
+)
+
+
+@dataclass(frozen=True)
+class AnnotationTables:
+    """A run's tables.
+
+    Attributes:
+        train: Rows of the training products.
+        holdout: Rows of the others.
+        quarantine: Rows that could not be used, with their reasons.
+        rows: Rows of `train` and `holdout`.
+        labels: Training rows of each label.
+        quarantined: Rows in the quarantine.
+        fingerprint: Hex digest of sources and settings; equal input, equal tables.
+    """
+
+    train: str
+    holdout: str
+    quarantine: str
+    rows: dict[str, int] = field(default_factory=dict)
+    labels: dict[str, int] = field(default_factory=dict)
+    quarantined: int = 0
+    fingerprint: str = ""
+
+    def lineage(self) -> dict[str, dict[str, object]]:
+        """For an artifact: path, rows and fingerprint of each table."""
+        pairs = (("train", self.train), ("holdout", self.holdout))
+        return {name: {"path": path, "rows": self.rows.get(name), "fingerprint": self.fingerprint} for name, path in pairs}
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A source of rows and where they belong."""
+
+    split: str
+    """`train`, `holdout`, or `by_product`."""
+    source: Source | Rf1m
+
+    @property
+    def parts(self) -> int:
+        return len(self.source.parts)
+
+
+def prepare_annotations(config: AnnotationDataConfig, maps: MapsConfig, folder: str | Path, *, with_maps: bool = True) -> AnnotationTables:
+    """Make a run's tables; when `folder` holds those of these sources and settings, they are used again.
+
+    Args:
+        config: The sources.
+        maps: What computes depth and saliency.
+        folder: Where the tables go.
+        with_maps: Compute the maps; a model that reads neither needs none.
+
+    Raises:
+        DataError: If a source cannot be read, is not of the declared form, or has more unusable rows than allowed.
+    """
+    folder = Path(folder).absolute()
+    pieces = open_pieces(config)
+    identity = Maps(maps).identity if with_maps else ""
+    mark = _fingerprint(config, pieces, identity)
+    if (folder / TABLES_FILE).is_file():
+        known = AnnotationTables(**json.loads((folder / TABLES_FILE).read_text(encoding="utf-8")))
+        if known.fingerprint == mark:
+            return known
+    items = [{"piece": p, "part": i, "name": f"part-{p}-{i:05d}"} for p, piece in enumerate(pieces) for i in range(piece.parts)]
+    with replacing_folder(folder) as partial:
+        job = _Job(config, maps, pieces, identity, str(partial))
+        done = list(stream_tasks(items, job) if config.ingest == "ray" else (t for item in items for t in job(item)))
+        listed = [row for piece in pieces if isinstance(piece.source, Rf1m) for row in piece.source.lost]
+        if listed:
+            _write(
+                partial / FOLDER / "listed.parquet", [quarantine_rows(ANNOTATIONS.name, "listing", listed)], QUARANTINE.required, 1 << 16
+            )
+        sums = pa.concat_tables(done)
+        rows = {name: int(np.sum(sums.column(name).to_numpy())) for name in ("train", "holdout")}
+        lost = int(np.sum(sums.column("lost").to_numpy())) + len(listed)
+        firsts = [f for f in sums.column("first").to_pylist() if f] + [f"{name}: {reason}" for name, reason in listed]
+        counted = Lost(ANNOTATIONS.name, sum(rows.values()), lost, firsts[0] if firsts else "")
+        check_limit(counted, config.quarantine_limit, partial / FOLDER, folder.with_name(f"{folder.name}.{FOLDER}"))
+        ensure_readable(partial / FOLDER)
+        if not rows["train"] or not rows["holdout"]:
+            raise DataError(
+                f"{config.path}: {rows['train']} training and {rows['holdout']} held-out rows", "give more products, or change data.holdout"
+            )
+        labels = {name: int(np.sum(sums.column(name).to_numpy())) for name in LABELS}
+        tables = AnnotationTables(str(folder / "train"), str(folder / "holdout"), str(folder / FOLDER), rows, labels, lost, mark)
+        write_json(partial / TABLES_FILE, asdict(tables))
+    return tables
+
+
+def open_pieces(config: AnnotationDataConfig) -> list[_Piece]:
+    """Open the sources; only listings, labels and footers are read.
+
+    Raises:
+        DataError: If one is missing or not of the declared form.
+    """
+    if config.adapter == "rf1m":
+        return [_Piece("by_product", Rf1m(config.path, config.rf1m))]
+    if is_folder(config.path):
+        names = [file.rsplit("/", 1)[-1] for file in find_files(config.path, (".parquet",))[1]]
+        if {"train.parquet", "holdout.parquet"} <= set(names):
+            return [_Piece(split, open_source(f"{config.path}/{split}.parquet")) for split in ("train", "holdout")]
+    piece = _Piece("by_product", open_source(config.path))
+    target_schema(piece.source.schema, ANNOTATIONS, config.path)  # type: ignore[union-attr]
+    return [piece]
+
+
+def _fingerprint(config: AnnotationDataConfig, pieces: list[_Piece], identity: str) -> str:
+    settings = config.model_dump(mode="json", exclude={"quarantine_limit", "ingest", "reader", "lanes", "shuffle_rows"})
+    stamps = [p.source.stamp if isinstance(p.source, Source) else p.source.stamp() for p in pieces]
+    return hashlib.sha256(json.dumps([_VERSION, settings, stamps, identity], sort_keys=True).encode()).hexdigest()
+
+
+class _Job:
+    """Makes the tables of one part of a source; called in this process or in Ray tasks."""
+
+    def __init__(self, config: AnnotationDataConfig, maps: MapsConfig, pieces: list[_Piece], identity: str, folder: str) -> None:
+        self._config, self._maps, self._pieces, self._identity, self._folder = config, maps, pieces, identity, Path(folder)
+
+    def __call__(self, item: dict[str, Any]) -> Iterator[pa.Table]:
+        """Write a part's rows and yield one row of counts."""
+        piece, name = self._pieces[item["piece"]], item["name"]
+        maps = Maps(self._maps).eval() if self._identity else None
+        counts: dict[str, int] = dict.fromkeys(("train", "holdout", "lost", *LABELS), 0)
+        first = ""
+        schema = _written_schema(self._identity != "")
+        out = {
+            split: RowGroupWriter(self._folder / split / f"{name}.parquet", schema, self._config.row_group_rows)
+            for split in ("train", "holdout")
+        }
+        bad = RowGroupWriter(self._folder / FOLDER / f"{name}.parquet", QUARANTINE.required, 1 << 16)
+        with out["train"], out["holdout"], bad:
+            for rows, lost in _rows_of(piece, item["part"]):
+                good, broken = self._usable(rows, lost)
+                bad.write(broken)
+                counts["lost"] += broken.num_rows
+                if broken.num_rows and not first:
+                    first = f"{broken['key'][0].as_py()}: {broken['reason'][0].as_py()}"
+                for start in range(0, good.num_rows, _MAP_ROWS):
+                    chunk = _with_maps(good.slice(start, _MAP_ROWS), maps, self._identity).select(schema.names).cast(schema)
+                    for split, part in self._split(chunk, piece.split):
+                        out[split].write(part)
+                        counts[split] += part.num_rows
+                        if split == "train":
+                            for label in part.column("label").to_pylist():
+                                counts[label] += 1
+        yield pa.table({**{n: [v] for n, v in counts.items()}, "first": [first]}).select(_STATS.names).cast(_STATS)
+
+    def _usable(self, rows: pa.Table, lost: list[tuple[str, str]]) -> tuple[pa.Table, pa.Table]:
+        kept = [i for i, label in enumerate(rows.column("label").to_pylist()) if label not in self._config.drop_labels]
+        rows = rows.take(pa.array(kept, pa.int64()))
+        target = target_schema(rows.schema, ANNOTATIONS, self._config.path)
+        good, broken = split_rows(rows, Rules(ANNOTATIONS, target), self._config.path)
+        reasons = {i: reason for i, row in enumerate(good.to_pylist()) if (reason := row_problem(row))}
+        keep = [i for i in range(good.num_rows) if i not in reasons]
+        ids = good.column("annotation_id").to_pylist()
+        named = [*lost, *((ids[i], reason) for i, reason in reasons.items())]
+        return good.take(pa.array(keep, pa.int64())), pa.concat_tables([broken, quarantine_rows(ANNOTATIONS.name, "rules", named)])
+
+    def _split(self, rows: pa.Table, split: str) -> Iterator[tuple[str, pa.Table]]:
+        if split != "by_product":
+            yield split, rows
+            return
+        share = (hash_strings(rows.column("sku_id")).view(np.uint64) >> np.uint64(11)).astype(np.float64) / 2.0**53
+        held = share < self._config.holdout
+        yield "train", rows.filter(pa.array(~held))
+        yield "holdout", rows.filter(pa.array(held))
+
+
+def row_problem(row: dict[str, Any]) -> str:
+    """Why an annotated picture cannot be used; empty where it can."""
+    if row["label"] not in LABELS:
+        return f"label {row['label']!r} is unknown; labels are {', '.join(LABELS)}"
+    if row.get("cutout") is None:
+        return ""
+    try:
+        cutout = image_pixels(row["cutout"])
+    except (ImageRowError, DataError, OSError) as error:
+        return f"cutout: {error}"
+    if cutout.shape[2] != 4:
+        return "cutout: it has no alpha channel"
+    if cutout[..., 3].max() == 0:
+        return "cutout: its alpha is 0 everywhere"
+    if cutout[..., 3].max() < _OPAQUE:
+        return f"cutout: the product is empty, no pixel has alpha {_OPAQUE} or more"
+    return ""
+
+
+def _rows_of(piece: _Piece, part: int) -> Iterator[tuple[pa.Table, list[tuple[str, str]]]]:
+    if isinstance(piece.source, Rf1m):
+        yield from piece.source.read_part(part)
+        return
+    broken: list[tuple[str, str]] = []
+    for rows in read_part(piece.source, piece.source.parts[part], lambda key, reason: broken.append((key, reason))):
+        yield rows, list(broken)
+        broken.clear()
+
+
+def _written_schema(with_maps: bool) -> pa.Schema:
+    names = ["cutout", "copy", *(["depth", "saliency", "maps"] if with_maps else [])]
+    return pa.schema([*ANNOTATIONS.required, *(ANNOTATIONS.optional.field(name) for name in names)])
+
+
+def _with_maps(rows: pa.Table, maps: Maps | None, identity: str) -> pa.Table:
+    """Add null cut-outs and copy where there are none, and the maps, unless the rows have them from the same networks."""
+    for name, kind in (("cutout", IMAGE), ("copy", pa.string())):
+        if name not in rows.column_names:
+            rows = rows.append_column(name, pa.nulls(rows.num_rows, kind))
+    if maps is None or not rows.num_rows:
+        missing = [n for n in ("depth", "saliency", "maps") if n not in rows.column_names]
+        for name in missing:
+            rows = rows.append_column(name, pa.nulls(rows.num_rows, ANNOTATIONS.optional.field(name).type))
+        return rows
+    if "maps" in rows.column_names and set(rows.column("maps").to_pylist()) == {identity}:
+        return rows
+    depth, saliency = compute_maps([image_pixels(image) for image in rows.column("image").to_pylist()], maps)
+    rows = rows.select([name for name in rows.column_names if name not in ("depth", "saliency", "maps")])
+    for name, files in (("depth", depth), ("saliency", saliency)):
+        rows = rows.append_column(name, pa.array([{"bytes": content, "path": None} for content in files], IMAGE))
+    return rows.append_column("maps", pa.array([identity] * rows.num_rows))
+
+
+@torch.no_grad()
+def compute_maps(pictures: list[np.ndarray], maps: Maps) -> tuple[list[bytes], list[bytes]]:
+    """Depth and saliency of decoded pictures, uint8 `[height, width, 3]` each, as grey PNG files."""
+    found: dict[int, tuple[bytes, bytes]] = {}
+    shapes: dict[tuple[int, ...], list[int]] = {}
+    for row, picture in enumerate(pictures):
+        shapes.setdefault(picture.shape[:2], []).append(row)
+    for rows in shapes.values():
+        batch = torch.cat([as_tensor(pictures[row][..., :3]) for row in rows])
+        both = [(255.0 * m[:, 0]).round().byte().numpy() for m in maps(batch)]
+        for place, row in enumerate(rows):
+            found[row] = (_png(both[0][place]), _png(both[1][place]))
+    return [found[row][0] for row in range(len(pictures))], [found[row][1] for row in range(len(pictures))]
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
+
+
+def _write(path: Path, tables: list[pa.Table], schema: pa.Schema, rows: int) -> None:
+    with RowGroupWriter(path, schema, rows) as writer:
+        for table in tables:
+            writer.write(table)

@@ -1,0 +1,104 @@
+"""What the command line calls for configs of kind `rfnet`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from adray.checks import Check
+from adray.errors import ArtifactError
+from adray.feedback.checks import all_checks, exported
+from adray.feedback.config import RFNetRunConfig
+from adray.feedback.inputs import modalities
+from adray.feedback.judgement import judge
+from adray.feedback.tables import AnnotationTables, prepare_annotations
+from adray.feedback.task import InspectorTask
+from adray.run import Run
+from adray.training.checkpoint import list_checkpoints
+from adray.training.fit import fit
+from adray.training.loop import CHECKPOINTS
+
+CONFIG = RFNetRunConfig
+_TABLES = "tables"
+
+
+def train(config: RFNetRunConfig, run: Run) -> None:
+    """Make the tables, train the inspector, export it, and judge it on held-out products.
+
+    Raises:
+        AdrayError: Whatever is the user's to mend in data, config or resources.
+    """
+    tables = _prepare(config, run)
+    with run.stage("train"):
+        _fit(config, config, run, tables)
+    with run.stage("evaluate"):
+        judge(run, config, exported(run.folder), tables.holdout)
+
+
+def export(config: RFNetRunConfig, run: Run) -> None:
+    """Write the artifact again from the run's last complete checkpoint, without training on.
+
+    Raises:
+        ArtifactError: If the run has no checkpoint.
+    """
+    saved = list_checkpoints(run.folder / CHECKPOINTS)
+    if not saved:
+        raise ArtifactError(f"run {config.name!r} has no checkpoint in {run.folder / CHECKPOINTS}", "train it first")
+    tables = _prepare(config, run)
+    # A run that has all its steps behind it has nothing left but to be exported.
+    training = config.training.model_copy(update={"max_steps": max(one.step for one in saved), "epochs": None, "workers": 0})
+    with run.stage("export"):
+        _fit(config, config.model_copy(update={"training": training, "resume": True}), run, tables)
+
+
+def evaluate(config: RFNetRunConfig, run: Run) -> None:
+    """Judge the run's artifact on the held-out products of `data`.
+
+    Raises:
+        ArtifactError: If the run has no artifact yet.
+        DataError: If the source cannot be used.
+    """
+    artifact = exported(run.folder)
+    tables = _prepare(config, run)
+    with run.stage("evaluate"):
+        judge(run, config, artifact, tables.holdout)
+
+
+def checks(config: RFNetRunConfig, verb: str) -> Iterable[Check]:
+    """Sources, the run's folder, the network, memory, batch arithmetic, resources and versions."""
+    return all_checks(config, verb)
+
+
+def _prepare(config: RFNetRunConfig, run: Run) -> AnnotationTables:
+    with_maps = bool({"depth", "saliency"} & set(modalities(config.model)))
+    with run.stage("ingest"):
+        tables = prepare_annotations(config.data, config.maps, run.folder / _TABLES, with_maps=with_maps)
+    run.tables += [tables.train, tables.holdout, tables.quarantine]
+    run.log({f"data/rows/{name}": rows for name, rows in tables.rows.items()})
+    run.log({"data/quarantined": tables.quarantined})
+    return tables
+
+
+def _fit(config: RFNetRunConfig, how: RFNetRunConfig, run: Run, tables: AnnotationTables) -> None:
+    task = InspectorTask(
+        config.model,
+        config.maps,
+        config.data,
+        tables,
+        config.seed,
+        config.balanced,
+        config.evaluation.batch_rows,
+        evaluates=how.training.evaluate_every > 0,
+    )
+    result = fit(
+        task,
+        how.training,
+        run_folder=run.folder,
+        run_name=config.name,
+        seed=config.seed,
+        resume=how.resume,
+        record=config.model_dump(mode="json"),
+    )
+    run.log({name: value for name, value in result.metrics.items() if not name.startswith("feedback/")})
+    run.log({"train/steps": result.steps, "train/epochs": result.epochs, "train/world_size": result.world_size})
+    run.seconds.update({f"train/{name}": seconds for name, seconds in result.seconds.items()})
+    run.artifacts += [str(path) for path in sorted(result.export_folder.iterdir())]
