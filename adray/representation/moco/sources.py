@@ -79,5 +79,5 @@ class PictureMaker:
         places = np.argsort(rows, kind="stable")
         pictures = np.empty((len(rows), *store.pictures.shape[1:]), np.uint8)
         pictures[places] = store.pictures[rows[places]]
-        columns = (torch.from_numpy(np.asarray(column[rows])) for column in (store.sizes, store.ids, store.skus))
-        return PictureBatch(torch.from_numpy(pictures), *columns, epoch=epoch)
+        sizes, ids, skus = (torch.from_numpy(np.asarray(column[rows])) for column in (store.sizes, store.ids, store.skus))
+        return PictureBatch(torch.from_numpy(pictures), sizes, ids, skus, epoch)

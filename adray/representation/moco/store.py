@@ -53,11 +53,10 @@ class PictureStore:
     def load(folder: str | Path) -> PictureStore:
         """Open a store that `build_store` wrote."""
         folder = Path(folder)
-        arrays = [
-            np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ("pictures", "sizes", "ids", "skus", "labels")
-        ]
+        names = ("pictures", "sizes", "ids", "skus", "labels")
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in names}
         meta = json.loads((folder / _META).read_text(encoding="utf-8"))
-        return PictureStore(*arrays, names=meta["names"], lost=[(key, reason) for key, reason in meta["lost"]])
+        return PictureStore(**arrays, names=meta["names"], lost=[(key, reason) for key, reason in meta["lost"]])
 
 
 def build_store(path: str, side: int, folder: str | Path, *, label: str | None, quarantine_limit: float = 0.01) -> PictureStore:

@@ -77,7 +77,10 @@ def synchronised(module: nn.Module) -> nn.Module:
     """
     if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and not isinstance(module, CrossRankBatchNorm):
         new = CrossRankBatchNorm(module.num_features, module.eps, module.momentum, module.affine, module.track_running_stats)
-        new.load_state_dict(module.state_dict())
+        # The same tensors, so that what is frozen stays frozen and what is shared stays shared.
+        new.weight, new.bias = module.weight, module.bias
+        for name, buffer in module.named_buffers():
+            new.register_buffer(name, buffer)
         return new.train(module.training)
     for name, child in module.named_children():
         setattr(module, name, synchronised(child))
