@@ -99,7 +99,8 @@ def attributes(path, ids, tokens):
     return str(path)
 
 
-def test_attributes_are_joined_by_id_and_the_last_extraction_counts(tmp_path):
+def test_attributes_are_joined_by_id_and_the_last_extraction_counts(tmp_path, monkeypatch):
+    monkeypatch.setattr("adray.ranking.catalogue._READ_ROWS", 2)
     source = write(tmp_path / "c.parquet", ["x", "y", "z"])
     tokens = [["style=bold", "colour=red"], ["style=new"], None, ["style=plain"]]
     catalogue = build_catalogue(source, tmp_path / "c", None, attributes(tmp_path / "a.parquet", ["x", "other", "z", "x"], tokens))

@@ -125,6 +125,14 @@ def test_what_was_clicked_changes_the_order_but_unknown_ids_do_not(trained, cont
         light.rank({"user_clicked_creatives": "c0-0"}, [SkuRequest("s4")])
 
 
+def test_the_model_reads_the_logarithm_of_one_plus_each_count(trained, content_market):
+    batch = content_market.batch(20)
+    counts = similarity_tiers(batch.creatives.content, batch.candidate_rows(), batch.clicked, 5)
+    found = trained[0].light.tiers(batch.creatives.content, batch.candidate_rows(), batch.clicked)
+    assert counts.max() > 1
+    assert found.numpy() == pytest.approx(np.log(1 + counts.numpy()))
+
+
 def test_histograms_vectors_and_attributes_are_learned_from(trained, content_market):
     model = copy.deepcopy(trained[0]).train()
     model(content_market.batch(training=True))["loss"].backward()
