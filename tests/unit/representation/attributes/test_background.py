@@ -139,3 +139,11 @@ def test_two_tones_of_one_name_are_one_colour():
     # Two names, half and half, are none.
     stripes[:, np.arange(200) % 40 < 20] = rgb("2e9e44")
     assert measure_background(stripes).name == "complex"
+
+
+def test_the_area_under_texts_is_not_counted():
+    plain = np.asarray(canvas("ffffff", (200, 200)))
+    box = [50, 50, 149, 50, 149, 149, 50, 149]
+    assert measure_background(plain).coverage == 1.0
+    # 100 x 100 of 200 x 200 pixels, and a rim of one.
+    assert measure_background(plain, [box]).coverage == pytest.approx(1 - 102**2 / 200**2)
