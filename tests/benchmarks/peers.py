@@ -67,10 +67,15 @@ def run(contestant: Contestant, python: Path, data: Path, seed: int, core: int) 
     Returns:
         `rows`, `seconds` (of training alone), `cpu_seconds`, `auc`.
     """
+    return run_script(contestant, python, ["--data", str(data), "--seed", str(seed)], core)
+
+
+def run_script(contestant: Contestant, python: Path, arguments: list[str], core: int) -> dict[str, float]:
+    """A contestant's script, pinned to one core with one thread; what its last line says."""
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
     environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONPATH": str(ROOT) if not contestant.packages else ""}
     pin = ["taskset", "-c", str(core)] if shutil.which("taskset") else []
-    command = [*pin, str(python), str(HERE / contestant.script), "--data", str(data), "--seed", str(seed)]
+    command = [*pin, str(python), str(HERE / contestant.script), *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{contestant.name} failed:\n{done.stderr[-3000:]}")
