@@ -11,6 +11,7 @@ from adray.errors import AdrayError, ArtifactError, DataError
 from adray.files import sha256, write_json
 from adray.representation.contrastive.judge import judge
 from adray.representation.contrastive.pairs import write_pairs
+from adray.representation.contrastive.plots import loss_curve
 from adray.representation.contrastive.task import ContrastiveTask, held_out_batches
 from adray.representation.encoder_config import EncoderRunConfig
 from adray.representation.encoders.factory import build_without_weights, load_encoder
@@ -165,4 +166,5 @@ def _report(run: Run, result: TrainResult) -> None:
     run.log({"train/steps": result.steps, "train/epochs": result.epochs, "train/world_size": result.world_size})
     run.seconds.update({f"train/{name}": seconds for name, seconds in result.seconds.items()})
     run.artifacts.append(str(result.export_folder / "encoder"))
+    run.add_plot("Contrastive loss", loss_curve(run.folder / "metrics.jsonl", run.folder / "plots" / "loss.png"))
     run.headlines += HEADLINES
