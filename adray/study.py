@@ -21,7 +21,7 @@ from adray.errors import AdrayError, ConfigError, TrainingError
 from adray.kinds import Job
 from adray.run import Run
 from adray.study_runs import Cell, Outcome, execute, usable_cpus
-from adray.study_table import Row, cells_frame, compare, draw, to_frame
+from adray.study_table import Row, cells_frame, compare, draw, gain_over_best, to_frame
 
 RUNS_FOLDER = "runs"
 WORLDS_FOLDER = "worlds"
@@ -48,6 +48,17 @@ class StudyTable(Config):
     """The field of the runs that receives the table's path."""
 
 
+class StudyGain(Config):
+    """A figure of the study itself: how much a variant gains over the best of some others."""
+
+    metric: str
+    """One of the study's metrics."""
+    variant: str
+    """The variant that gains."""
+    over: list[str] = Field(min_length=1)
+    """The others; in each seed the best of them counts."""
+
+
 class StudyConfig(RunConfig):
     """A base run, its variants and its seeds."""
 
@@ -68,6 +79,8 @@ class StudyConfig(RunConfig):
     """Those of `metrics` of which the smaller value wins."""
     reference: str | None = None
     """The variant that the others are held against, seed by seed."""
+    gains: dict[str, StudyGain] = {}
+    """Name -> gain; reported under that name, with `_lower` and `_upper`, the ends of its interval over seeds."""
     confidence: float = Field(default=0.95, gt=0, lt=1)
     """Probability of the intervals."""
     cpus_per_run: int = Field(default=1, ge=1)
@@ -79,6 +92,11 @@ class StudyConfig(RunConfig):
     def _consistent(self) -> StudyConfig:
         if self.reference is not None and self.reference not in self.variants:
             raise ValueError(f"reference is {self.reference!r}; it must be one of the variants: {', '.join(self.variants)}")
+        for name, gain in self.gains.items():
+            if strangers := [v for v in (gain.variant, *gain.over) if v not in self.variants]:
+                raise ValueError(f"gains.{name} names {strangers[0]!r}; it must be one of the variants: {', '.join(self.variants)}")
+            if gain.metric not in self.metrics:
+                raise ValueError(f"gains.{name}.metric is {gain.metric!r}; it must be one of the metrics: {', '.join(self.metrics)}")
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds is {self.seeds}; each seed must be named once")
         if self.tables and self.world is None:
@@ -236,6 +254,12 @@ def _write(config: StudyConfig, run: Run, cells: dict[tuple[str, int], dict[str,
         file = run.folder / f"study-{number}.png"
         draw(file, own, cells, reference=config.reference, confidence=config.confidence)
         run.add_plot(metric, file)
+    for name, gain in config.gains.items():
+        found = gain_over_best(
+            cells, gain.metric, gain.variant, gain.over, lower_is_better=gain.metric in config.lower_is_better, confidence=config.confidence
+        )
+        run.log({name: found.mean, f"{name}_lower": found.low, f"{name}_upper": found.high})
+        run.headlines += [name, f"{name}_lower", f"{name}_upper"]
     run.headlines += [f"study/{variant}/{config.metrics[0]}" for variant in variants]
     run.log({"study/runs": len(outcomes), "study/runs_finished": len(cells)})
     seconds = [sum(o.report["seconds"].values()) for o in outcomes if o.report]

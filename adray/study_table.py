@@ -126,6 +126,35 @@ def compare(
     return rows
 
 
+def gain_over_best(
+    cells: Cells, metric: str, variant: str, over: Sequence[str], *, lower_is_better: bool = False, confidence: float = 0.95
+) -> Interval:
+    """How much a variant gains over the best of others.
+
+    Within each seed in which all of them finished, the best of the others in that seed is subtracted; picking the best anew in
+    each seed favours the others.
+
+    Args:
+        cells: The finished runs' metrics.
+        metric: What is compared.
+        variant: The variant that gains.
+        over: The others.
+        lower_is_better: Whether a smaller value wins; the gain is then how much smaller it is.
+        confidence: Probability of the interval.
+
+    Returns:
+        Mean gain over seeds with its t-interval; NaN without a complete seed.
+    """
+    sign = -1.0 if lower_is_better else 1.0
+    gains = []
+    for seed in sorted({seed for name, seed in cells if name == variant}):
+        found = [cells.get((name, seed), {}).get(metric) for name in (variant, *over)]
+        values = [sign * value for value in found if value is not None]
+        if len(values) == len(found):
+            gains.append(values[0] - max(values[1:]))
+    return t_interval(gains, confidence)
+
+
 def to_frame(rows: Sequence[Row]) -> pd.DataFrame:
     """The rows as a table, one column per field of `Row`."""
     return pd.DataFrame([vars(row) for row in rows], columns=[f.name for f in fields(Row)])

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from adray.study_table import cells_frame, compare, draw, t_interval, to_frame
+from adray.study_table import cells_frame, compare, draw, gain_over_best, t_interval, to_frame
 
 
 def test_t_interval_by_hand():
@@ -88,3 +88,21 @@ def test_the_plot_is_a_picture_with_something_on_it(cells, tmp_path):
         picture = imread(tmp_path / "p.png")
         assert picture.shape[1] > (1000 if reference else 700)
         assert (picture[..., :3].min(axis=2) < 0.7).mean() > 0.005
+
+
+def test_gain_is_over_the_best_of_the_others_in_each_seed():
+    cells = {
+        ("new", 0): {"m": 0.9},
+        ("new", 1): {"m": 0.8},
+        ("new", 2): {"m": 0.7},
+        ("a", 0): {"m": 0.5},
+        ("a", 1): {"m": 0.7},
+        ("b", 0): {"m": 0.6},
+        ("b", 1): {"m": 0.4},
+        ("a", 2): {"m": 0.1},
+    }
+    # Seed 2 lacks b. Gains 0.3 and 0.1: mean 0.2, t(0.95, 1 degree) = 6.3138 for 90 %, standard error 0.1.
+    gain = gain_over_best(cells, "m", "new", ["a", "b"], confidence=0.9)
+    assert gain.mean == pytest.approx(0.2)
+    assert gain.high - gain.mean == pytest.approx(0.63138, abs=1e-4)
+    assert gain_over_best(cells, "m", "new", ["a", "b"], lower_is_better=True).mean == pytest.approx(-0.4)
