@@ -147,3 +147,12 @@ def test_the_area_under_texts_is_not_counted():
     assert measure_background(plain).coverage == 1.0
     # 100 x 100 of 200 x 200 pixels, and a rim of one.
     assert measure_background(plain, [box]).coverage == pytest.approx(1 - 102**2 / 200**2)
+
+
+def test_three_pale_names_are_none():
+    """They look alike, so the dispersion is small; but none has half of the border."""
+    bands = np.zeros((210, 210, 3), np.uint8)
+    for i, code in enumerate(("ffffff", "f5e6c8", "c8e6fa")):
+        bands[:, 70 * i : 70 * (i + 1)] = rgb(code)
+    found = measure_background(bands)
+    assert found.name == "complex" and found.border_share < 0.5 and found.dispersion <= 15.0

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from adray import kinds
 from adray.errors import ArtifactError, DataError
@@ -14,7 +15,7 @@ from adray.representation.attributes.extractor import Item
 from adray.representation.attributes.heads import HeadsExtractor
 from adray.representation.attributes.heads_config import HeadsDataConfig
 from adray.representation.attributes.heads_data import read_labels
-from adray.representation.attributes.heads_model import NEVER, AttributeHeads, calibrate
+from adray.representation.attributes.heads_model import NEVER, AttributeHeads, Calibration, calibrate
 from adray.representation.attributes.table import Provenance, attributes_table
 from adray.representation.attributes.values import Attributes, ReadValue
 
@@ -137,3 +138,16 @@ def test_labels_from_an_attributes_table(tmp_path):
     pq.write_table(pa.table({"creative_id": ["a"], "other": ["x"]}), tmp_path / "b.parquet")
     with pytest.raises(DataError, match="has none of the columns style"):
         read_labels(HeadsDataConfig(embeddings="none", labels=str(tmp_path / "b.parquet")), ["style"])
+
+
+def test_told_probabilities_are_calibrated_ones():
+    heads = AttributeHeads({"style": STYLES}, 4, "e")
+    with torch.no_grad():
+        heads.heads["style"].weight.zero_()
+        heads.heads["style"].bias.copy_(torch.tensor([2.0, 0.0, -1.0]))
+    heads.calibration = {"style": Calibration(2.0, 0.5)}
+    [(value, probability)] = heads.predict(np.ones((1, 4)))["style"]
+    expected = np.exp([1.0, 0.0, -0.5])
+    assert value == "cute" and probability == pytest.approx(expected[0] / expected.sum())
+    heads.calibration = {"style": Calibration(2.0, 0.7)}
+    assert heads.predict(np.ones((1, 4)))["style"][0][0] is None
