@@ -258,3 +258,19 @@ def test_gradient_checkpointing_changes_nothing():
         return torch.cat([p.grad.flatten() for p in encoder.parameters() if p.requires_grad])
 
     torch.testing.assert_close(gradient(True), gradient(False), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_text_alone_still_passes_the_vision_tower_among_ranks(family, monkeypatch):
+    """A rank whose rows have no picture joins the others' collectives; its vectors are the same, its vision gradients zero."""
+    encoder = build(family, lora=None, freeze_vision=False).train()
+    text = creatives([(None, "hello"), (None, "there")])
+    alone = encoder(encoder.prepare(text))
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    among = encoder(encoder.prepare(text))
+    torch.testing.assert_close(among, alone, atol=0, rtol=0)
+    among[:, 0].sum().backward()
+    vision = [p for name, p in encoder.named_parameters() if "language_model" not in name and "text_model" not in name]
+    reached = [p for p in vision if p.grad is not None]
+    assert len(reached) > 0.8 * len(vision) and not any(p.grad.any() for p in reached)
