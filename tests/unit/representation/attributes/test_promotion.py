@@ -120,6 +120,10 @@ def test_evidence_and_source():
     assert (denied.evidence, denied.source) == ("no discount", "copy")
 
 
+def test_the_whole_word_is_the_evidence():
+    assert read_promotion([Text("title", "New Watch")]).evidence == "New Watch"
+
+
 def test_the_most_binding_promise_counts():
     assert read_promotion([Text("copy", "限时8折 预售")]).value == "presale"
     assert read_promotion([Text("copy", "限时8折")]).value == "discount"
