@@ -18,7 +18,8 @@ from adray.data.batch import Ragged
 from adray.ranking.arrays import offsets_of
 from adray.ranking.ragged import Lists, rows_of
 
-_NUMBERS_AT_ONCE = 1 << 22
+_NUMBERS_AT_ONCE = 1 << 20
+"""Gathered at a time: more no longer fits into a cache."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def similarity_tiers(content: Tensor, candidates: Ragged, clicked: ClickedCreati
     for row in range(0, len(candidates), step):
         rows = slice(row, row + step)
         cosines = rows_of(unit, ours[rows]) @ rows_of(unit_clicked, theirs[rows]).transpose(1, 2)
-        tier = ((cosines + 1) * (tiers / 2)).floor().long().clamp(0, tiers - 1)
+        tier = cosines.add_(1).mul_(tiers / 2).long().clamp_(0, tiers - 1)
         counted = (clicks[rows].unsqueeze(1) & known[ours[rows]].unsqueeze(2)).float()
         found = torch.zeros(*tier.shape[:2], tiers, device=content.device).scatter_add_(2, tier, counted)[there[rows]]
         counts[start : start + len(found)] = found
