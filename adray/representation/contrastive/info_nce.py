@@ -138,7 +138,7 @@ def _direction(
     logits = logits.masked_fill(wrong, -torch.inf)
     losses = F.cross_entropy(logits, own, reduction="none")
     compared = (~wrong).sum(1).float()
-    inverse = 1.0 / float(temperature)
+    inverse = 1.0 / float(torch.as_tensor(temperature).detach())
     return Outcome(
         losses.mean(),
         losses.detach(),

@@ -117,3 +117,21 @@ def test_batched_equals_alone(trained):
         together = encoder(collate(rows).whole)
         alone = torch.cat([encoder(collate(rows.slice(i, 1)).whole) for i in range(6)])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+
+
+def test_dual_tower_with_both_views(folder):
+    """The pretrained towers in this process: projections alone are trained, and a stopped-short run can be exported."""
+    config = values(folder, "towers", workers=0, epochs=None, max_steps=12)
+    config["encoder"] = {"kind": "dual_tower", "image_size": 32, "projection": 64, "modality_dropout": 0.1}
+    config["pairs"]["views"] = ["image_copy", "same_sku"]
+    config["objective"] = {"temperature": 0.1, "learn_temperature": True, "log_q": True, "mask_margin": None}
+    job = kinds.make_job(config, "test")
+    run, report = kinds.perform(job, "train")
+    metrics = report["metrics"]
+    assert metrics["representation/image_to_copy/recall@1"] > 3 * metrics["representation/chance@1"]
+    assert metrics["train/temperature"] != pytest.approx(0.1, abs=1e-5)
+    assert {"train/loss_image_copy", "train/loss_same_sku"} <= metrics.keys()
+    before = load_artifact(run.folder / "export" / "encoder", "encoder").content_hash
+    resumed = kinds.make_job({**config, "resume": True}, "test")
+    kinds.perform(resumed, "export")
+    assert load_artifact(run.folder / "export" / "encoder", "encoder").content_hash == before
