@@ -98,9 +98,8 @@ def main() -> int:
             loops.append(bare_loop(encoder[2], path, options.batch, clock))
             jobs.append(job(config, path, folder / f"round-{turn}", encoder, clock))
         ratios = [ours / bare for ours, bare in zip(jobs, loops, strict=True)]
-    print(
-        f"{options.rows} rows of 400 x 400 JPEG, batch {options.batch}, {torch.get_num_threads()} thread(s), {options.clock} time, load {os.getloadavg()[0]:.1f}"
-    )
+    threads, load = torch.get_num_threads(), os.getloadavg()[0]
+    print(f"{options.rows} rows of 400 x 400 JPEG, batch {options.batch}, {threads} thread(s), {options.clock} time, load {load:.1f}")
     print(f"{'':24}{'rows/s, median':>16}")
     print(f"{'bare loop':24}{statistics.median(loops):16.1f}")
     print(f"{f'job, {options.workers} workers':24}{statistics.median(jobs):16.1f}")

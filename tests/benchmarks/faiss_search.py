@@ -78,9 +78,8 @@ def main() -> int:
             run = Run("i", Path(name) / "i")
             verbs.index(config, run)
             ours = open_index(run.folder / "index")
-            bare = faiss.read_index(str(run.folder / "index" / "shard-00000.faiss"))
-            if nprobe is not None:
-                bare.nprobe = nprobe
+            # The very same Faiss object: of two copies, the one that lies better in memory is faster by up to a third.
+            bare = ours._shards[0]._index
             for batch in BATCHES:
                 count = min(options.queries, 200 if factory == "Flat" and batch == 1 else options.queries)
                 sides = (lambda q, index=bare: index.search(q, K), lambda q, index=ours: index.search(q, K))
