@@ -37,9 +37,8 @@ TABLES_FILE = "annotations.json"
 _VERSION = 1
 _MAP_ROWS = 64
 _OPAQUE = 128
-_STATS = pa.schema(
-    [("train", pa.int64()), ("holdout", pa.int64()), ("lost", pa.int64()), ("first", pa.string())] + [(n, pa.int64()) for n in LABELS]
-)
+_COUNTS = ("train", "holdout", "lost", *LABELS)
+_STATS = pa.schema([*((name, pa.int64()) for name in _COUNTS), ("first", pa.string())])
 
 
 @dataclass(frozen=True)
@@ -109,9 +108,8 @@ def prepare_annotations(config: AnnotationDataConfig, maps: MapsConfig, folder: 
         done = list(stream_tasks(items, job) if config.ingest == "ray" else (t for item in items for t in job(item)))
         listed = [row for piece in pieces if isinstance(piece.source, Rf1m) for row in piece.source.lost]
         if listed:
-            _write(
-                partial / FOLDER / "listed.parquet", [quarantine_rows(ANNOTATIONS.name, "listing", listed)], QUARANTINE.required, 1 << 16
-            )
+            with RowGroupWriter(partial / FOLDER / "listed.parquet", QUARANTINE.required, 1 << 16) as writer:
+                writer.write(quarantine_rows(ANNOTATIONS.name, "listing", listed))
         sums = pa.concat_tables(done)
         rows = {name: int(np.sum(sums.column(name).to_numpy())) for name in ("train", "holdout")}
         lost = int(np.sum(sums.column("lost").to_numpy())) + len(listed)
@@ -120,9 +118,8 @@ def prepare_annotations(config: AnnotationDataConfig, maps: MapsConfig, folder: 
         check_limit(counted, config.quarantine_limit, partial / FOLDER, folder.with_name(f"{folder.name}.{FOLDER}"))
         ensure_readable(partial / FOLDER)
         if not rows["train"] or not rows["holdout"]:
-            raise DataError(
-                f"{config.path}: {rows['train']} training and {rows['holdout']} held-out rows", "give more products, or change data.holdout"
-            )
+            problem = f"{config.path}: {rows['train']} training and {rows['holdout']} held-out rows"
+            raise DataError(problem, "give more products, or change data.holdout")
         labels = {name: int(np.sum(sums.column(name).to_numpy())) for name in LABELS}
         tables = AnnotationTables(str(folder / "train"), str(folder / "holdout"), str(folder / FOLDER), rows, labels, lost, mark)
         write_json(partial / TABLES_FILE, asdict(tables))
@@ -162,7 +159,7 @@ class _Job:
         """Write a part's rows and yield one row of counts."""
         piece, name = self._pieces[item["piece"]], item["name"]
         maps = Maps(self._maps).eval() if self._identity else None
-        counts: dict[str, int] = dict.fromkeys(("train", "holdout", "lost", *LABELS), 0)
+        counts: dict[str, int] = dict.fromkeys(_COUNTS, 0)
         first = ""
         schema = _written_schema(self._identity != "")
         out = {
@@ -280,9 +277,3 @@ def _png(pixels: np.ndarray) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG", compress_level=1)
     return stream.getvalue()
-
-
-def _write(path: Path, tables: list[pa.Table], schema: pa.Schema, rows: int) -> None:
-    with RowGroupWriter(path, schema, rows) as writer:
-        for table in tables:
-            writer.write(table)
