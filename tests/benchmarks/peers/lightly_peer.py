@@ -1,8 +1,17 @@
 """MoCo v3-style training with lightly's own modules, as its documentation puts them together: heads, momentum update, loss."""
 
+# ruff: noqa: E402
 import copy
+import sys
+import types
 
 import torch
+
+# torchvision's wheel may have been built for another torch; lightly imports it, but nothing here calls its operators.
+sys.modules["torchvision._meta_registrations"] = types.ModuleType("torchvision._meta_registrations")
+_library = torch.library.Library("torchvision", "DEF")
+_library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+
 from lightly.loss import NTXentLoss
 from lightly.models.modules.heads import MoCoProjectionHead
 from lightly.models.utils import deactivate_requires_grad, update_momentum
