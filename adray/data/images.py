@@ -67,6 +67,9 @@ def _decode_any(data: bytes) -> np.ndarray:
             return _to_array(picture)
     except ImageRowError:
         raise
+    except Image.DecompressionBombError:
+        # Pillow's own guard, which may come before ours and then hides the sizes.
+        raise ImageRowError(f"the picture has too many pixels, more than {MAX_PIXELS}", "") from None
     except UnidentifiedImageError:
         raise ImageRowError(f"{len(data)} bytes that are no known picture format", "") from None
     # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more on damaged input.

@@ -9,6 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from adray.data import quarantine
+from adray.data.piecework.items import Item, make_items
+from adray.data.piecework.parts import ItemResult, Parts, check_lost
+from adray.data.schema import CREATIVES
 from adray.data.sources import open_source
 from adray.data.storage import exists, join
 from adray.errors import DataError
@@ -19,8 +22,7 @@ from adray.representation.attributes.extractors import build_extractors, provena
 from adray.representation.attributes.products import NO_TITLES, Titles, read_products
 from adray.representation.attributes.records import is_records, write_tables
 from adray.representation.attributes.table import Provenance
-from adray.representation.attributes.worker import ExtractWorker, ItemResult, WorkerJob
-from adray.representation.embedding.items import Item, make_items
+from adray.representation.attributes.worker import REFUSED, ExtractWorker, WorkerJob, start_worker
 
 PROVENANCE_FILE = "provenance.json"
 _SOURCE = "source"
@@ -85,11 +87,9 @@ def extract_table(config: AttributesRunConfig, folder: Path, on_progress: OnProg
     extractors = build_extractors(config, brands, "cuda" if config.job.gpus and config.job.workers == 0 else "cpu")
     provenance = provenance_of(extractors)
     _claim(folder, provenance)
-    job = WorkerJob(config, open_source(creatives), tuple(brands), provenance, folder)
-    for path in (job.output, job.quarantine, job.done):
-        path.mkdir(parents=True, exist_ok=True)
+    job = WorkerJob(config, open_source(creatives), tuple(brands), provenance, Parts.make(folder, "attributes"))
     items = make_items(job.source, config.job.chunk_rows, config.job.batch_rows)
-    done = _finished(job, items)
+    done = job.parts.finished(items)
     waiting = [item for item in items if item.name not in done]
     total = sum(item.rows for item in items) or None
     results, new = list(done.values()), 0
@@ -98,15 +98,15 @@ def extract_table(config: AttributesRunConfig, folder: Path, on_progress: OnProg
         results.append(result)
         new += result.kept + result.lost
         seconds = {stage: spent + result.seconds[stage] for stage, spent in seconds.items()}
-        _check_lost(results, total, config.data.quarantine_limit, job.quarantine, final=False)
+        check_lost(results, total or 0, CREATIVES.name, config.data.quarantine_limit, job.parts.quarantine)
         if on_progress is not None:
             speeds = {stage: new / spent for stage, spent in seconds.items() if spent > 0}
             on_progress(sum(r.kept + r.lost for r in results), total, {"all": new / (time.perf_counter() - start), **speeds})
     elapsed = time.perf_counter() - start
-    _check_lost(results, total, config.data.quarantine_limit, job.quarantine, final=True)
-    quarantine.ensure_readable(job.quarantine)
-    kept, lost, refused = (sum(getattr(r, name) for r in results) for name in ("kept", "lost", "refused"))
-    return Extracted(job.output, job.quarantine, creatives, provenance, kept, lost, refused, new, elapsed, seconds)
+    check_lost(results, None, CREATIVES.name, config.data.quarantine_limit, job.parts.quarantine)
+    quarantine.ensure_readable(job.parts.quarantine)
+    kept, lost, refused = (sum(column) for column in zip(*((r.kept, r.lost, r.counts[REFUSED]) for r in results), strict=True))
+    return Extracted(job.parts.output, job.parts.quarantine, creatives, provenance, kept, lost, refused, new, elapsed, seconds)
 
 
 def source_tables(config: AttributesRunConfig, folder: Path) -> tuple[str, str | None]:
@@ -137,22 +137,6 @@ def _claim(folder: Path, provenance: Provenance) -> None:
     write_json(path, asdict(provenance))
 
 
-def _finished(job: WorkerJob, items: Sequence[Item]) -> dict[str, ItemResult]:
-    """What is done already; output of work items that the source no longer has is deleted, and so is output without a record."""
-    names = {item.name for item in items}
-    done = {}
-    for path in job.done.glob("*.json"):
-        if path.stem in names:
-            done[path.stem] = ItemResult(**json.loads(path.read_text(encoding="utf-8")))
-        else:
-            path.unlink()
-    for folder in (job.output, job.quarantine):
-        for path in [*folder.glob("*.parquet"), *folder.glob(".part-*.partial")]:
-            if path.suffix == ".partial" or path.stem.removeprefix("part-") not in done:
-                path.unlink()
-    return done
-
-
 def _run(job: WorkerJob, titles: Titles, items: Sequence[Item], extractors: Sequence[Extractor]) -> Iterator[ItemResult]:
     if not items:
         return
@@ -161,18 +145,7 @@ def _run(job: WorkerJob, titles: Titles, items: Sequence[Item], extractors: Sequ
         for item in items:
             yield worker.run(item)
         return
-    from adray.representation.attributes.pool import extract_in_pool
+    from adray.data.piecework.pool import PoolSize, work_in_pool
 
-    yield from extract_in_pool(job, titles, items, job.config.job)
-
-
-def _check_lost(results: Sequence[ItemResult], expected: int | None, limit: float, folder: Path, *, final: bool) -> None:
-    """Refuse too many losses, as soon as they are too many of all rows that there will be."""
-    lost = sum(r.lost for r in results)
-    rows = sum(r.kept + r.lost for r in results) if final else expected
-    if final and not rows:
-        raise DataError("table 'creatives' has no rows", "check data.creatives")
-    if rows and lost and (lost / rows > limit or (final and lost == rows)):
-        first = next(r.first for r in results if r.lost)
-        problem = f"table 'creatives': {lost} of {rows} rows ({lost / rows:.2%}) cannot be read, limit {limit:.2%}; first {first}"
-        raise DataError(problem, f"all are in {folder}; mend the source or raise data.quarantine_limit")
+    how = job.config.job
+    yield from work_in_pool(start_worker, (job, titles), items, PoolSize(how.workers, how.cpus_per_worker, how.gpus))

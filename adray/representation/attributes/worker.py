@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
-from adray.data.quarantine import quarantine_rows
-from adray.data.row_group_writer import RowGroupWriter
-from adray.data.schema import QUARANTINE
+from adray.data.piecework.items import Item, read_item
+from adray.data.piecework.parts import ItemResult, Parts
+from adray.data.schema import CREATIVES
 from adray.data.sources import Source
 from adray.errors import AdrayError
-from adray.files import write_json
 from adray.representation.attributes.config import AttributesRunConfig
 from adray.representation.attributes.extractor import Extractor
 from adray.representation.attributes.extractor import Item as Creative
@@ -20,12 +18,13 @@ from adray.representation.attributes.extractors import build_extractors, run_ext
 from adray.representation.attributes.products import Titles
 from adray.representation.attributes.table import SCHEMA, Provenance, attributes_table
 from adray.representation.attributes.values import Attributes
-from adray.representation.embedding.items import Item, read_item
-from adray.representation.reading import creatives_from_arrow
+from adray.representation.reading import COLUMNS, creatives_from_arrow
 
 SHORTER_SIDE = 736
 """Pixels: larger pictures are read at reduced scale as long as their shorter side stays this large, which bounds memory."""
 _ROW_GROUP_ROWS = 2048
+REFUSED = "refused"
+"""The count of answers of a language model that stayed invalid."""
 
 
 @dataclass(frozen=True)
@@ -37,50 +36,14 @@ class WorkerJob:
         source: The creatives.
         brands: The catalogue's brands.
         provenance: Of the rows to be made.
-        folder: The run's folder.
+        parts: Where rows and losses go.
     """
 
     config: AttributesRunConfig
     source: Source
     brands: tuple[str, ...]
     provenance: Provenance
-    folder: Path
-
-    @property
-    def output(self) -> Path:
-        """Folder of the rows, `part-<item>.parquet`."""
-        return self.folder / "attributes"
-
-    @property
-    def quarantine(self) -> Path:
-        """Folder of the losses, likewise named."""
-        return self.folder / "quarantine"
-
-    @property
-    def done(self) -> Path:
-        """Folder of `<item>.json`, written last."""
-        return self.folder / "done"
-
-
-@dataclass
-class ItemResult:
-    """What became of a work item; the content of its file in `done`.
-
-    Attributes:
-        item: Its name.
-        kept: Rows written.
-        lost: Creatives quarantined.
-        first: Key and reason of the first loss.
-        seconds: Time spent in each stage.
-        refused: Answers of a language model that stayed invalid.
-    """
-
-    item: str
-    kept: int = 0
-    lost: int = 0
-    first: str = ""
-    seconds: dict[str, float] = field(default_factory=dict)
-    refused: int = 0
+    parts: Parts
 
 
 Batch = tuple[list[Creative], list[str]]
@@ -113,20 +76,16 @@ class ExtractWorker:
         job = self._job
         result = ItemResult(item.name, seconds=dict.fromkeys(stages(job.config), 0.0))
         lost: list[tuple[str, str]] = []
-        hidden = job.output / f".part-{item.name}.partial"
-        with RowGroupWriter(hidden, SCHEMA, _ROW_GROUP_ROWS) as writer:
+        refused = 0
+        with job.parts.writing(item, SCHEMA, _ROW_GROUP_ROWS) as writer:
             for creatives, skus in self._batches(item, lost, result.seconds):
                 found, kept = self._found(creatives, lost, result.seconds)
-                result.refused += sum(one.raw is not None for one in found)
+                refused += sum(one.raw is not None for one in found)
                 start = time.perf_counter()
                 writer.write(attributes_table([creatives[i] for i in kept], [skus[i] for i in kept], found, job.provenance))
                 result.seconds["write"] += time.perf_counter() - start
-        if writer.written:
-            hidden.replace(job.output / f"part-{item.name}.parquet")
-        self._write_lost(item, lost)
-        result.kept, result.lost = writer.written, len(lost)
-        result.first = ": ".join(lost[0]) if lost else ""
-        write_json(job.done / f"{item.name}.json", asdict(result))
+        result.kept, result.counts = writer.written, {REFUSED: refused}
+        job.parts.finish(result, item, CREATIVES.name, "extract", lost)
         return result
 
     def _batches(self, item: Item, lost: list[tuple[str, str]], seconds: dict[str, float]) -> Iterator[Batch]:
@@ -135,7 +94,7 @@ class ExtractWorker:
             lost.append((key, reason))
 
         start = time.perf_counter()
-        for rows in read_item(self._job.source, item, self._job.config.job.batch_rows, on_bad):
+        for rows in read_item(self._job.source, item, self._job.config.job.batch_rows, CREATIVES, COLUMNS, on_bad):
             seconds["read"] += time.perf_counter() - start
             start = time.perf_counter()
             creatives, bad = creatives_from_arrow(rows, at_least=SHORTER_SIDE)
@@ -164,9 +123,7 @@ class ExtractWorker:
         alone = [self._found(creatives[i : i + 1], lost, seconds)[0] for i in range(len(creatives))]
         return [one for found in alone for one in found], [i for i, found in enumerate(alone) if found]
 
-    def _write_lost(self, item: Item, lost: list[tuple[str, str]]) -> None:
-        if lost:
-            hidden = self._job.quarantine / f".part-{item.name}.partial"
-            with RowGroupWriter(hidden, QUARANTINE.required, _ROW_GROUP_ROWS) as writer:
-                writer.write(quarantine_rows("creatives", "extract", lost))
-            hidden.replace(self._job.quarantine / f"part-{item.name}.parquet")
+
+def start_worker(argument: tuple[WorkerJob, Titles]) -> Callable[[Item], ItemResult]:
+    """What a pool's actor calls first."""
+    return ExtractWorker(*argument).run

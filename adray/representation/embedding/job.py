@@ -18,18 +18,19 @@ from adray.artifact import load_artifact
 from adray.data import quarantine
 from adray.data.hashing import hash_strings
 from adray.data.parquet import GroupReader, open_parquet
+from adray.data.piecework.items import Item, make_items
+from adray.data.piecework.parts import ItemResult, Parts, check_lost
+from adray.data.schema import CREATIVES
 from adray.data.sources import Source, open_source
 from adray.errors import DataError, ResourceError
 from adray.files import write_json
 from adray.representation.embedding.config import EmbeddingRunConfig
-from adray.representation.embedding.items import Item, make_items
 from adray.representation.embedding.provenance import Provenance, provenance_of
-from adray.representation.embedding.worker import STAGES, EmbedWorker, ItemResult, WorkerJob
+from adray.representation.embedding.worker import STAGES, EmbedWorker, WorkerJob, start_worker
 from adray.representation.encoders.base import Encoder
 from adray.representation.encoders.factory import KIND, build_encoder, load_encoder, save_encoder
 
 EMBEDDINGS, PROVENANCE_FILE, ENCODER = "embeddings", "provenance.json", "encoder"
-_DONE = "done"
 _log = logging.getLogger(__name__)
 
 
@@ -119,10 +120,8 @@ def embed_table(
     _claim(folder, provenance)
     source = open_source(creatives)
     job = _worker_job(config, source, artifact, provenance, folder)
-    for path in (job.output, job.quarantine, job.done):
-        path.mkdir(parents=True, exist_ok=True)
     items = make_items(source, config.job.chunk_rows, config.job.batch_rows)
-    done = _finished(job, items)
+    done = job.parts.finished(items)
     waiting = [item for item in items if item.name not in done]
     results = list(done.values())
     start, new = time.perf_counter(), 0
@@ -132,17 +131,17 @@ def embed_table(
         results.append(result)
         new += result.kept + result.lost
         seconds = {stage: seconds[stage] + result.seconds[stage] for stage in STAGES}
-        _check_lost(results, sum(item.rows for item in items), config.data.quarantine_limit, job.quarantine, final=False)
+        check_lost(results, sum(item.rows for item in items), CREATIVES.name, config.data.quarantine_limit, job.parts.quarantine)
         if on_progress is not None:
             speed = {"representation/embed/rows_per_s": new / (time.perf_counter() - start)}
             on_progress(sum(r.kept + r.lost for r in results), speed)
     elapsed = time.perf_counter() - start
-    _check_lost(results, 0, config.data.quarantine_limit, job.quarantine, final=True)
+    check_lost(results, None, CREATIVES.name, config.data.quarantine_limit, job.parts.quarantine)
     if any(result.kept for result in results):
-        _check_unique(str(job.output))
-    quarantine.ensure_readable(job.quarantine)
+        _check_unique(str(job.parts.output))
+    quarantine.ensure_readable(job.parts.quarantine)
     kept, lost = sum(r.kept for r in results), sum(r.lost for r in results)
-    return Embedded(job.output, job.quarantine, provenance, kept, lost, new, elapsed, seconds)
+    return Embedded(job.parts.output, job.parts.quarantine, provenance, kept, lost, new, elapsed, seconds)
 
 
 def _worker_job(config: EmbeddingRunConfig, source: Source, artifact: Path, provenance: Provenance, folder: Path) -> WorkerJob:
@@ -154,9 +153,7 @@ def _worker_job(config: EmbeddingRunConfig, source: Source, artifact: Path, prov
         source=source,
         encoder=str(artifact),
         provenance=provenance,
-        output=folder / EMBEDDINGS,
-        quarantine=folder / quarantine.FOLDER,
-        done=folder / _DONE,
+        parts=Parts.make(folder, EMBEDDINGS),
         batch_rows=how.batch_rows,
         at_least=how.at_least,
         prefetch=how.prefetch,
@@ -178,22 +175,6 @@ def _claim(folder: Path, provenance: Provenance) -> None:
     write_json(path, provenance.as_dict())
 
 
-def _finished(job: WorkerJob, items: Sequence[Item]) -> dict[str, ItemResult]:
-    """What is done already; output of items that the source no longer has is deleted, and so is output without a record."""
-    names = {item.name for item in items}
-    done = {}
-    for path in job.done.glob("*.json"):
-        if path.stem in names:
-            done[path.stem] = ItemResult(**json.loads(path.read_text(encoding="utf-8")))
-        else:
-            path.unlink()
-    for folder in (job.output, job.quarantine):
-        for path in [*folder.glob("*.parquet"), *folder.glob(".part-*.partial")]:
-            if path.suffix == ".partial" or path.stem.removeprefix("part-") not in done:
-                path.unlink()
-    return done
-
-
 def _run(config: EmbeddingRunConfig, job: WorkerJob, model: Encoder, items: Sequence[Item]) -> Iterator[ItemResult]:
     if not items:
         return
@@ -202,21 +183,10 @@ def _run(config: EmbeddingRunConfig, job: WorkerJob, model: Encoder, items: Sequ
         for item in items:
             yield worker.embed(item)
         return
-    from adray.representation.embedding.ray_pool import embed_in_pool
+    from adray.data.piecework.pool import PoolSize, work_in_pool
 
-    yield from embed_in_pool(job, items, config.job)
-
-
-def _check_lost(results: Sequence[ItemResult], expected: int, limit: float, folder: Path, *, final: bool) -> None:
-    """Refuse too many losses, as soon as they are too many of all rows that there will be."""
-    lost = sum(r.lost for r in results)
-    rows = sum(r.kept + r.lost for r in results) if final else expected
-    if rows and lost / rows > limit:
-        first = next(r.first for r in results if r.lost)
-        problem = f"table 'creatives': {lost} of {rows} rows ({lost / rows:.2%}) cannot be embedded, limit {limit:.2%}; first {first}"
-        raise DataError(problem, f"all are in {folder}; mend the source or raise data.quarantine_limit")
-    if final and not rows:
-        raise DataError("table 'creatives' has no rows", "check data.creatives")
+    how = config.job
+    yield from work_in_pool(start_worker, job, items, PoolSize(how.workers, how.cpus_per_worker, how.gpus))
 
 
 def _check_unique(table: str) -> None:

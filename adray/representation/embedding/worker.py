@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from adray.data.bad_rows import BadRowsError
+from adray.data.piecework.items import Item, read_item
+from adray.data.piecework.parts import ItemResult, Parts
 from adray.data.prefetch import prefetched
-from adray.data.quarantine import quarantine_rows
-from adray.data.row_group_writer import RowGroupWriter
-from adray.data.schema import QUARANTINE
+from adray.data.schema import CREATIVES
 from adray.data.sources import Source
-from adray.files import write_json
 from adray.representation.creatives import Creatives
-from adray.representation.embedding.items import Item, read_item
 from adray.representation.embedding.provenance import Provenance, embeddings_table
 from adray.representation.encoders.base import Encoder, EncoderInputs, truncated
 from adray.representation.encoders.factory import load_encoder
-from adray.representation.reading import creatives_from_arrow
+from adray.representation.reading import COLUMNS, creatives_from_arrow
 
 STAGES = ("read", "decode", "prepare", "forward", "write")
 _ROW_GROUP_ROWS = 8192
@@ -38,9 +36,7 @@ class WorkerJob:
         source: The creatives.
         encoder: Folder of the encoder's artifact.
         provenance: Of the vectors to be made.
-        output: Folder of the vectors, `part-<item>.parquet`.
-        quarantine: Folder of the losses, likewise named.
-        done: Folder of `<item>.json`, written last.
+        parts: Where vectors and losses go.
         batch_rows: Creatives per forward pass.
         at_least: See `creatives_from_arrow`.
         prefetch: Batches made ahead by a thread.
@@ -52,34 +48,13 @@ class WorkerJob:
     source: Source
     encoder: str
     provenance: Provenance
-    output: Path
-    quarantine: Path
-    done: Path
+    parts: Parts
     batch_rows: int
     at_least: int | None
     prefetch: int
     precision: str
     device: str
     threads: int
-
-
-@dataclass
-class ItemResult:
-    """What became of an item; the content of its file in `done`.
-
-    Attributes:
-        item: Its name.
-        kept: Vectors written.
-        lost: Creatives quarantined.
-        first: Key and reason of the first loss.
-        seconds: Time spent in each stage.
-    """
-
-    item: str
-    kept: int = 0
-    lost: int = 0
-    first: str = ""
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
 
 
 class _Clock:
@@ -119,11 +94,10 @@ class EmbedWorker:
         Raises:
             DataError: If its source cannot be read.
         """
-        job, result = self._job, ItemResult(item.name)
+        job, result = self._job, ItemResult(item.name, seconds=dict.fromkeys(STAGES, 0.0))
         lost: list[tuple[str, str]] = []
-        hidden = job.output / f".part-{item.name}.partial"
         clock = _Clock(result.seconds)
-        with RowGroupWriter(hidden, _schema(job.provenance), _ROW_GROUP_ROWS) as writer:
+        with job.parts.writing(item, _schema(job.provenance), _ROW_GROUP_ROWS) as writer:
             for creatives, inputs in prefetched(self._batches(item, lost, result.seconds), job.prefetch):
                 clock.lap()
                 vectors, kept = self._vectors(creatives, inputs, lost)
@@ -131,14 +105,8 @@ class EmbedWorker:
                 ids, skus = ([column[row] for row in kept] for column in (creatives.creative_ids, creatives.sku_ids))
                 writer.write(embeddings_table(ids, skus, vectors, job.provenance))
                 clock.lap("write")
-        clock.lap()
-        if writer.written:
-            hidden.replace(job.output / f"part-{item.name}.parquet")
-        self._write_lost(item, lost)
-        result.kept, result.lost = writer.written, len(lost)
-        result.first = ": ".join(lost[0]) if lost else ""
-        clock.lap("write")
-        write_json(job.done / f"{item.name}.json", asdict(result))
+        result.kept = writer.written
+        job.parts.finish(result, item, CREATIVES.name, "embed", lost)
         return result
 
     def _batches(
@@ -150,7 +118,7 @@ class EmbedWorker:
         def on_bad(key: str, reason: str) -> None:
             lost.append((key, reason))
 
-        for rows in read_item(self._job.source, item, self._job.batch_rows, on_bad):
+        for rows in read_item(self._job.source, item, self._job.batch_rows, CREATIVES, COLUMNS, on_bad):
             clock.lap("read")
             creatives, bad = creatives_from_arrow(rows, at_least=self._job.at_least)
             keys = rows.column("creative_id")
@@ -202,18 +170,16 @@ class EmbedWorker:
                 vectors = truncated(vectors, self._job.provenance.dim)
         return vectors.cpu().numpy()
 
-    def _write_lost(self, item: Item, lost: list[tuple[str, str]]) -> None:
-        if lost:
-            hidden = self._job.quarantine / f".part-{item.name}.partial"
-            with RowGroupWriter(hidden, QUARANTINE.required, _ROW_GROUP_ROWS) as writer:
-                writer.write(quarantine_rows("creatives", "embed", lost))
-            hidden.replace(self._job.quarantine / f"part-{item.name}.parquet")
 
-
-def _schema(provenance: Provenance) -> object:
+def _schema(provenance: Provenance) -> pa.Schema:
     return embeddings_table([], [], np.zeros((0, provenance.dim), np.float16), provenance).schema
 
 
 def _reason(error: Exception) -> str:
     reason = error.rows[0][1] if isinstance(error, BadRowsError) else f"{type(error).__name__}: {error}"
     return " ".join(reason.split())[:300]
+
+
+def start_worker(job: WorkerJob) -> Callable[[Item], ItemResult]:
+    """What a pool's actor calls first."""
+    return EmbedWorker(job).embed

@@ -52,6 +52,7 @@ class _Block(nn.Module):
     def __init__(self, channels: int, width: int, stride: int, bottleneck: bool) -> None:
         super().__init__()
         out = 4 * width if bottleneck else width
+        kernels: tuple[tuple[int, int, int, int], ...]
         if bottleneck:
             kernels = ((channels, width, 1, 1), (width, width, 3, stride), (width, out, 1, 1))
         else:

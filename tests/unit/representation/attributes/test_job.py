@@ -82,7 +82,7 @@ def test_broken_inputs(tmp_path):
     lost = {row["key"]: row for row in pq.read_table(done.quarantine).to_pylist()}
     assert set(lost) == {"truncated", "huge", "nothing", "no-picture-no-copy"}
     assert all(row["stage"] == "extract" and row["table"] == "creatives" and row["reason"] for row in lost.values())
-    assert "400000000 pixels" in lost["huge"]["reason"] and "neither" in lost["no-picture-no-copy"]["reason"]
+    assert "too many pixels" in lost["huge"]["reason"] and "neither" in lost["no-picture-no-copy"]["reason"]
     found = rows_of(done)
     assert len(found) == 10 and (done.kept, done.lost) == (10, 4)
     names = {key: row["explicit"]["background_colour"]["name"] for key, row in found.items()}
@@ -154,7 +154,7 @@ def test_too_many_losses_stop_the_job(tmp_path):
     rows = [(f"c{i}", b"no picture" if i < 3 else picture(), "x") for i in range(10)]
     write_creatives(tmp_path / "creatives.parquet", rows, group=2)
     settings = config(tmp_path / "creatives.parquet", data={"quarantine_limit": 0.25}, job={"chunk_rows": 2, "batch_rows": 2})
-    with pytest.raises(DataError, match=r"3 of 10 rows \(30.00%\) cannot be read, limit 25.00%; first c0: decode"):
+    with pytest.raises(DataError, match=r"3 of 10 rows \(30.00%\) cannot be used, limit 25.00%; first c0: decode"):
         extract_table(settings, tmp_path / "run")
     # It stopped where the limit was passed: the last three pieces were not begun.
     assert len(list((tmp_path / "run" / "done").glob("*.json"))) == 2

@@ -147,7 +147,7 @@ real = worker.EmbedWorker.embed
 def embed(self, item):
     result = real(self, item)
     print("item", flush=True)
-    if len(list(self._job.done.iterdir())) == 3:
+    if len(list(self._job.parts.done.iterdir())) == 3:
         sys.stdin.read()  # held here until the test kills this process
     return result
 
@@ -204,7 +204,7 @@ def test_a_table_of_two_versions_is_refused_in_one_line(tmp_path, table):
 def test_too_many_losses_stop_the_job_and_name_the_first(tmp_path):
     source = tmp_path / "bad.parquet"
     pq.write_table(creatives([png(i) if i % 2 else b"no picture" for i in range(20)]), source)
-    with pytest.raises(DataError, match="cannot be embedded, limit 1.00%; first c0000: image: 10 bytes that are no known picture"):
+    with pytest.raises(DataError, match="cannot be used, limit 1.00%; first c0000: image: 10 bytes that are no known picture"):
         embed(config_file(tmp_path / "runs", source))
 
 
@@ -276,7 +276,7 @@ def test_broken_input_is_embedded_or_quarantined_with_its_reason(tmp_path, encod
     lost = {row["key"]: row["reason"] for row in pyarrow.dataset.dataset(tmp_path / "runs" / "e" / "quarantine").to_table().to_pylist()}
     assert set(lost) == {"truncated JPEG", "20,000 x 20,000 px", "nothing"}
     assert kept == set(cases) - set(lost)
-    assert "20000 x 20000 pixels" in lost["20,000 x 20,000 px"]
+    assert "pixels, more than 67108864" in lost["20,000 x 20,000 px"]
     assert lost["nothing"] == "neither a picture nor copy"
 
 

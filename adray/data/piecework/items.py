@@ -1,4 +1,4 @@
-"""Work items: pieces of a source that are read, embedded and written on their own."""
+"""Work items: pieces of a source that are read, worked on and written on their own."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ import pyarrow as pa
 
 from adray.data.conform import conform, target_schema
 from adray.data.parquet import GroupReader, ParquetTable, RowGroup
-from adray.data.schema import CREATIVES
+from adray.data.schema import TableSchema
 from adray.data.sources import OnBad, Source, read_part
 from adray.data.validate import with_whole_paths
-from adray.representation.reading import COLUMNS
 
 _MOST_PER_GROUP = 8
 """Items of one row group at most. Each reads the group from its start, so their number bounds what is read in vain."""
@@ -43,7 +42,7 @@ def make_items(source: Source, chunk_rows: int, batch_rows: int) -> list[Item]:
     """Cut a source; the pieces depend on the source and the two sizes alone, so that a resumed run finds the same ones.
 
     Args:
-        source: The creatives.
+        source: The table.
         chunk_rows: Rows of a piece, about.
         batch_rows: Pieces begin at multiples of it, so that batches are the same however a row group is cut.
     """
@@ -66,25 +65,27 @@ def _name(identity: Sequence[object], batch_rows: int) -> str:
     return hashlib.sha256(json.dumps([identity, batch_rows]).encode()).hexdigest()[:20]
 
 
-def read_item(source: Source, item: Item, batch_rows: int, on_bad: OnBad) -> Iterator[pa.Table]:
-    """Rows of an item with the declared types of `COLUMNS`, in tables of exactly `batch_rows` (the last one less).
+def read_item(source: Source, item: Item, batch_rows: int, table: TableSchema, columns: Sequence[str], on_bad: OnBad) -> Iterator[pa.Table]:
+    """Rows of an item with their declared types, in tables of exactly `batch_rows` (the last one less).
 
     Args:
-        source: The creatives.
-        item: Which of them.
-        batch_rows: Rows of a table.
+        source: The table.
+        item: Which part of it.
+        batch_rows: Rows of a batch.
+        table: What the table is declared to hold.
+        columns: Those to read, where the source has them.
         on_bad: Told the key and the reason of what is not even a row.
 
     Raises:
         DataError: If a file cannot be read, or a column has an impossible type.
     """
-    names = [name for name in COLUMNS if name in source.schema.names]
-    target = target_schema(pa.schema([source.schema.field(name) for name in names]), CREATIVES, source.path)
-    for table in _exactly(_pieces(source, item, batch_rows, names, on_bad), batch_rows):
-        conformed = conform(table.select(names), target)
+    names = [name for name in columns if name in source.schema.names]
+    target = target_schema(pa.schema([source.schema.field(name) for name in names]), table, source.path)
+    for batch in _exactly(_pieces(source, item, batch_rows, names, on_bad), batch_rows):
+        conformed = conform(batch.select(names), target)
         rows = with_whole_paths(conformed.table, source.folder)
         bad = {row: reason for row, _, reason in conformed.problems}
-        keys = rows.column("creative_id").to_pylist()
+        keys = rows.column(table.key).to_pylist()
         for row, reason in bad.items():
             on_bad(keys[row] or f"{item.name} row {row}", reason)
         yield rows.filter(pa.array([row not in bad for row in range(rows.num_rows)])) if bad else rows
