@@ -37,6 +37,11 @@ class FeatureFilter(nn.Module):
         super().__init__()
         self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
         self.answer, self.gate, self.mixed = (nn.Conv2d(width, width, 3, padding=1) for _ in range(3))
+        # From small random starts the product of two convolutions, convolved again, passes next to nothing of the title.
+        for conv in (self.answer, self.gate, self.mixed):
+            with torch.no_grad():
+                conv.weight += nn.init.dirac_(torch.empty_like(conv.weight))
+        nn.init.ones_(self.gate.bias)
 
     def forward(self, picture: Tensor, title: Tensor, absent: Tensor) -> Tensor:
         """Filter a grid of features.
