@@ -53,8 +53,6 @@ class AdapterConfig(Config):
     """Augmented views of each creative that are encoded and cached."""
     input_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of a vector's entries hidden while training; makes more views out of the cached ones."""
-    table: PathStr | None = None
-    """An embeddings table with several vectors per creative, in place of encoding views; local path."""
 
 
 class LoraConfig(Config):
