@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import faiss
 import numpy as np
@@ -23,8 +22,7 @@ NONE = -1
 _UNIT = 0.01
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """Neighbours of q queries.
 
     Attributes:
@@ -110,6 +108,25 @@ def _tunable(index: Any) -> set[str]:
     return names | ({"efSearch"} if isinstance(inner, faiss.IndexHNSW) else set())
 
 
+# One query on a fast index takes some 30 us, so a single one is looked at by the calls that NumPy makes cheapest.
+
+
+def _all_unit(vectors: np.ndarray) -> bool:
+    """Whether every row has length 1, about; NaN has not."""
+    if len(vectors) == 1:
+        row = vectors[0]
+        return bool(abs(row.dot(row).item() - 1) <= 2 * _UNIT)
+    return int(np.count_nonzero(np.abs(np.vecdot(vectors, vectors) - 1) <= 2 * _UNIT)) == len(vectors)
+
+
+def _has_ties(scores: np.ndarray) -> bool:
+    """Whether two neighbours of a query score alike; rows are in order."""
+    if len(scores) == 1:
+        row = scores[0].tolist()
+        return len(set(row)) < len(row)
+    return bool(np.count_nonzero(scores[:, 1:] == scores[:, :-1]))
+
+
 class OpenIndex:
     """An index ready to be searched. Close it, or use it in a `with` block, when it has actors.
 
@@ -124,6 +141,7 @@ class OpenIndex:
         self.metric: str = settings["metric"]
         self.rows: int = settings["rows"]
         self.provenance = Provenance(**settings["provenance"])
+        self._dim, self._normalised = self.provenance.dim, self.provenance.normalised
         numbers = range(len(settings["shards"]))
         self._actors: list[Any] = []
         self._shards: list[Shard] = []
@@ -147,21 +165,19 @@ class OpenIndex:
             DataError: If the queries have another width, or are not normalised and the index is.
         """
         vectors = np.ascontiguousarray(vectors, np.float32)
-        if vectors.ndim != 2 or vectors.shape[1] != self.provenance.dim:
-            raise DataError(f"queries have shape {vectors.shape}, the index holds vectors of {self.provenance.dim}", "embed them alike")
-        if self.provenance.normalised and len(vectors):
+        if vectors.ndim != 2 or vectors.shape[1] != self._dim:
+            raise DataError(f"queries have shape {vectors.shape}, the index holds vectors of {self._dim} values", "embed them alike")
+        if self._normalised and not _all_unit(vectors):
             squares = np.vecdot(vectors, vectors)
-            # `count_nonzero` takes a tenth of the time of `all` on short arrays; NaN is no unit length either.
-            if np.count_nonzero(np.abs(squares - 1) <= 2 * _UNIT) < len(vectors):
-                worst = float(np.sqrt(squares[np.abs(squares - 1).argmax()]))
-                raise DataError(f"a query has length {worst:.3f}, the index holds vectors of length 1", "normalise the queries")
+            worst = float(np.sqrt(squares[np.abs(squares - 1).argmax()]))
+            raise DataError(f"a query has length {worst:.3f}, the index holds vectors of length 1", "normalise the queries")
         if self._actors:
             from adray.representation.retrieval.actors import ask
 
             parts = ask(self._actors, vectors, k, nprobe, ef_search)
         else:
             parts = [shard.search(vectors, k, nprobe, ef_search) for shard in self._shards]
-        if len(parts) == 1 and not np.count_nonzero(parts[0].scores[:, 1:] == parts[0].scores[:, :-1]):
+        if len(parts) == 1 and not _has_ties(parts[0].scores):
             return parts[0]
         return merge(parts, k, self.metric)
 
