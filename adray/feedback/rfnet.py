@@ -41,6 +41,7 @@ class FeatureFilter(nn.Module):
         for conv in (self.answer, self.gate, self.mixed):
             with torch.no_grad():
                 conv.weight += nn.init.dirac_(torch.empty_like(conv.weight))
+        assert self.gate.bias is not None
         nn.init.ones_(self.gate.bias)
 
     def forward(self, picture: Tensor, title: Tensor, absent: Tensor) -> Tensor:
