@@ -1,4 +1,4 @@
-"""InfoNCE against hand-written formulas, and over ranks against one process with the whole batch."""
+"""InfoNCE against hand-written formulas."""
 
 from __future__ import annotations
 
@@ -13,12 +13,6 @@ from hypothesis import strategies as st
 
 from adray.representation.contrastive.identity import Keys
 from adray.representation.contrastive.info_nce import Pairs, Settings, false_negatives, info_nce
-from tests.helpers import contrastive_ranks as ranks
-
-
-@pytest.fixture(scope="module")
-def spread(tmp_path_factory):
-    return ranks.run_ranks(tmp_path_factory.mktemp("ranks"))
 
 
 def vectors(n, d, seed):
@@ -138,24 +132,3 @@ def test_a_positive_is_never_masked(n, seed, margin):
     mask = false_negatives(scores, torch.arange(n), known, known, margin)
     assert not mask.diagonal().any()
     assert all(mask[i, j] for i in range(n) for j in range(n) if i != j and skus[i] == skus[j])
-
-
-@pytest.mark.parametrize("scenario", ["plain", "masked", "hard", "frequency", "matryoshka"])
-@pytest.mark.parametrize("counts", ["even", "uneven"])
-def test_many_ranks_equal_one(spread, counts, scenario):
-    whole = ranks.data(sum(ranks.COUNTS[counts]))
-    weight = whole["weight"].clone().requires_grad_()
-    loss = ranks.ours({name: values for name, values in whole.items() if name != "weight"}, weight, scenario)
-    loss.backward()
-    assert float(spread[f"{counts}/{scenario}/loss"]) == pytest.approx(float(loss), abs=1e-9)
-    torch.testing.assert_close(spread[f"{counts}/{scenario}/gradient"], weight.grad, atol=1e-9, rtol=1e-9)
-
-
-def test_the_comparison_would_notice_wrong_gathers(spread):
-    whole = ranks.data(sum(ranks.COUNTS["even"]))
-    weight = whole["weight"].clone().requires_grad_()
-    q, d = (F.normalize(whole[name] @ weight.T, dim=1) for name in ("queries", "documents"))
-    F.cross_entropy(q @ d.T / ranks.TEMPERATURE, torch.arange(len(q))).backward()
-    unscaled, local = spread["even/unscaled/gradient"], spread["even/local/gradient"]
-    torch.testing.assert_close(3 * unscaled, weight.grad, atol=1e-9, rtol=1e-9)
-    assert F.cosine_similarity(local.flatten(), weight.grad.flatten(), dim=0) < 0.999
