@@ -8,8 +8,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
+from adray.data.hashing import hash_strings
+from adray.data.parquet import GroupReader, open_parquet
 from adray.data.piecework.items import Item
 from adray.data.quarantine import FOLDER, quarantine_rows
 from adray.data.row_group_writer import RowGroupWriter
@@ -139,3 +142,28 @@ def check_lost(results: Sequence[ItemResult], expected: int | None, table: str, 
         raise DataError(problem, f"all are in {quarantine}; mend the source or raise data.quarantine_limit")
     if expected is None and not rows:
         raise DataError(f"table {table!r} has no rows", f"check data.{table}")
+
+
+def check_unique(output: str, key: str, table: str) -> None:
+    """Refuse a key that has several rows in what a job wrote; no worker sees more than its own items.
+
+    Args:
+        output: The table that was written; it has a row.
+        key: Its key column.
+        table: The table that was read.
+
+    Raises:
+        DataError: Naming the first key that occurs twice.
+    """
+    found = open_parquet(output)
+    reader = GroupReader(found, [key])
+    try:
+        hashes = np.concatenate([hash_strings(reader.read(group).column(0)) for group in found.groups])
+        order = np.argsort(hashes, kind="stable")
+        repeats = order[1:][hashes[order][1:] == hashes[order][:-1]]
+        if not repeats.size:
+            return
+        name = pa.concat_tables([reader.read(group) for group in found.groups]).column(0)[int(repeats[0])].as_py()
+    finally:
+        reader.close()
+    raise DataError(f"{key} {name!r} occurs twice in table {table!r}", f"keep one row per {key}, then --set resume=true")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from adray.data import quarantine
 from adray.data.piecework.items import Item, make_items
-from adray.data.piecework.parts import ItemResult, Parts, check_lost
+from adray.data.piecework.parts import ItemResult, Parts, check_lost, check_unique
 from adray.data.schema import CREATIVES
 from adray.data.sources import open_source
 from adray.data.storage import exists, join
@@ -79,7 +79,8 @@ def extract_table(config: AttributesRunConfig, folder: Path, on_progress: OnProg
         on_progress: Told after each work item.
 
     Raises:
-        DataError: If the source cannot be read, too many creatives are unusable, or the folder holds other extractors' rows.
+        DataError: If the source cannot be read or has an id twice, too many creatives are unusable, or the folder holds other
+            extractors' rows.
         AdrayError: If a model, gallery or artifact is missing.
     """
     creatives, products = source_tables(config, folder)
@@ -104,6 +105,8 @@ def extract_table(config: AttributesRunConfig, folder: Path, on_progress: OnProg
             on_progress(sum(r.kept + r.lost for r in results), total, {"all": new / (time.perf_counter() - start), **speeds})
     elapsed = time.perf_counter() - start
     check_lost(results, None, CREATIVES.name, config.data.quarantine_limit, job.parts.quarantine)
+    if any(result.kept for result in results):
+        check_unique(str(job.parts.output), "creative_id", CREATIVES.name)
     quarantine.ensure_readable(job.parts.quarantine)
     kept, lost, refused = (sum(column) for column in zip(*((r.kept, r.lost, r.counts[REFUSED]) for r in results), strict=True))
     return Extracted(job.parts.output, job.parts.quarantine, creatives, provenance, kept, lost, refused, new, elapsed, seconds)

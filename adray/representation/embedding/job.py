@@ -8,18 +8,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import torch
 
 from adray.artifact import load_artifact
 from adray.data import quarantine
-from adray.data.hashing import hash_strings
-from adray.data.parquet import GroupReader, open_parquet
 from adray.data.piecework.items import Item, make_items
-from adray.data.piecework.parts import ItemResult, Parts, check_lost
+from adray.data.piecework.parts import ItemResult, Parts, check_lost, check_unique
 from adray.data.schema import CREATIVES
 from adray.data.sources import Source, open_source
 from adray.errors import DataError, ResourceError
@@ -138,7 +133,7 @@ def embed_table(
     elapsed = time.perf_counter() - start
     check_lost(results, None, CREATIVES.name, config.data.quarantine_limit, job.parts.quarantine)
     if any(result.kept for result in results):
-        _check_unique(str(job.parts.output))
+        check_unique(str(job.parts.output), "creative_id", CREATIVES.name)
     quarantine.ensure_readable(job.parts.quarantine)
     kept, lost = sum(r.kept for r in results), sum(r.lost for r in results)
     return Embedded(job.parts.output, job.parts.quarantine, provenance, kept, lost, new, elapsed, seconds)
@@ -187,16 +182,3 @@ def _run(config: EmbeddingRunConfig, job: WorkerJob, model: Encoder, items: Sequ
 
     how = config.job
     yield from work_in_pool(start_worker, job, items, PoolSize(how.workers, how.cpus_per_worker, how.gpus))
-
-
-def _check_unique(table: str) -> None:
-    """Refuse an id that has two vectors."""
-    found = open_parquet(table)
-    reader = GroupReader(found, ["creative_id"])
-    hashes = np.concatenate([hash_strings(reader.read(group).column(0)) for group in found.groups])
-    order = np.argsort(hashes, kind="stable")
-    repeats = order[1:][hashes[order][1:] == hashes[order][:-1]]
-    if repeats.size:
-        ids: list[Any] = pa.concat_tables([reader.read(group) for group in found.groups]).column(0).take([repeats[0]]).to_pylist()
-        raise DataError(f"creative_id {ids[0]!r} occurs twice among the creatives", "keep one row per creative, then --set resume=true")
-    reader.close()

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from adray.data.piecework.items import Item
-from adray.data.piecework.parts import ItemResult, Parts, check_lost
+from adray.data.piecework.parts import ItemResult, Parts, check_lost, check_unique
 from adray.errors import DataError
 
 ROWS = pa.table({"x": [1, 2, 3]})
@@ -64,3 +64,12 @@ def test_losses_are_refused_as_soon_as_they_are_too_many_of_all(tmp_path):
         check_lost(results, None, "creatives", 0.01, tmp_path)
     with pytest.raises(DataError, match="has no rows"):
         check_lost([], None, "creatives", 0.01, tmp_path)
+
+
+def test_a_key_twice_is_named_although_each_item_has_it_once(parts):
+    do(parts, "a", pa.table({"id": ["x", "y"]}))
+    do(parts, "b", pa.table({"id": ["z"]}))
+    check_unique(str(parts.output), "id", "creatives")
+    do(parts, "c", pa.table({"id": ["w", "y"]}))
+    with pytest.raises(DataError, match="id 'y' occurs twice in table 'creatives'"):
+        check_unique(str(parts.output), "id", "creatives")

@@ -143,6 +143,16 @@ def test_a_finished_part_is_not_done_again(tmp_path, monkeypatch):
     assert "representation/extract/rows_per_s" not in again.metrics()
 
 
+def test_an_id_twice_is_refused_and_mended_by_resuming(tmp_path):
+    rows = [(f"c{i}", picture(), "x") for i in range(6)]
+    write_creatives(tmp_path / "creatives.parquet", [*rows, rows[1]])
+    settings = config(tmp_path / "creatives.parquet", job={"chunk_rows": 2, "batch_rows": 2})
+    with pytest.raises(DataError, match="creative_id 'c1' occurs twice"):
+        extract_table(settings, tmp_path / "run")
+    write_creatives(tmp_path / "creatives.parquet", rows)
+    assert extract_table(settings, tmp_path / "run").kept == 6
+
+
 def test_other_extractors_rows_are_not_mixed(tmp_path):
     write_creatives(tmp_path / "creatives.parquet", [("a", picture(), "x")])
     extract_table(config(tmp_path / "creatives.parquet"), tmp_path / "run")
