@@ -77,9 +77,10 @@ def info_nce(pairs: Pairs, temperature: Tensor | float, settings: Settings) -> O
 
     .. math:: \ell_i = -\log \frac{e^{s_{ii}/\tau - c_i}}{\sum_j e^{s_{ij}/\tau - c_j}}
 
-    over the columns that are no false negatives, where c is the log of a column's frequency (the sampled-softmax correction
-    of Yi et al. 2019). Hard negatives are columns of the query -> document direction; they are gathered as a group of
-    their own after all positives, so that a row's own column is at (rows of lower ranks) + i whatever their number.
+    over the columns that are no false negatives, where c is the log of how often a column is expected among the batch's rows
+    (the sampled-softmax correction of Yi et al. 2019), which is 0 for a hard negative: it is there for certain. Hard negatives
+    are columns of the query -> document direction; they are gathered as a group of their own after all positives, so that a
+    row's own column is at (rows of lower ranks) + i whatever their number.
 
     Args:
         pairs: This rank's vectors.
@@ -132,8 +133,8 @@ def _direction(
     wrong = false_negatives(scores, own, pairs.keys, keys, settings.margin)
     logits = scores / temperature
     if everyone.log_frequency is not None:
-        correction = everyone.log_frequency[:, 0 if backwards else 1]
-        # Hard negatives are chosen, not drawn by frequency.
+        # Times the batch: on its own, columns drawn by frequency would not notice the factor, but hard negatives stand beside them.
+        correction = everyone.log_frequency[:, 0 if backwards else 1] + math.log(ranks.total)
         logits = logits - F.pad(correction, (0, logits.shape[1] - len(correction)))
     logits = logits.masked_fill(wrong, -torch.inf)
     losses = F.cross_entropy(logits, own, reduction="none")

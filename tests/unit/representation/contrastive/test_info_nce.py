@@ -29,7 +29,7 @@ def by_loops(queries, documents, tau, allowed=None, hard=None, frequency=None):
         for i in range(n):
 
             def logit(j, a=a, b=b, i=i, column=column):
-                return a[i] @ b[j] / tau - (0 if frequency is None else float(frequency[j, column]))
+                return a[i] @ b[j] / tau - (0 if frequency is None else float(frequency[j, column]) + math.log(n))
 
             others = [logit(j) for j in range(n) if j != i and allowed[i, j]]
             others += [] if wrong is None else [a[i] @ w / tau for w in wrong.numpy()]
@@ -80,6 +80,15 @@ def test_log_frequency_is_subtracted():
     frequency = torch.log(torch.rand(6, 2, generator=torch.Generator().manual_seed(3)))
     found = float(info_nce(Pairs(q, d, log_frequency=frequency), 0.3, Settings(margin=None)).loss)
     assert found == pytest.approx(by_loops(q, d, 0.3, frequency=frequency), abs=1e-6)
+
+
+def test_a_hard_negative_weighs_as_much_as_a_column_expected_once_in_the_batch():
+    q, d, hard = vectors(6, 4, 1), vectors(6, 4, 2), vectors(6, 4, 3)
+    even = torch.full((6, 2), -math.log(6))
+    found = info_nce(Pairs(q, d, hard=hard, log_frequency=even), 0.3, Settings(margin=None))
+    assert float(found.loss) == pytest.approx(by_loops(q, d, 0.3, hard=hard), abs=1e-6)
+    rarer = info_nce(Pairs(q, d, hard=hard, log_frequency=even - 1), 0.3, Settings(margin=None))
+    assert float(rarer.loss) == pytest.approx(by_loops(q, d, 0.3, hard=hard, frequency=even - 1), abs=1e-6)
 
 
 def test_matryoshka_averages_the_lengths():
