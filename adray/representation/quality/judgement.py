@@ -15,6 +15,7 @@ from adray.bootstrap import Interval
 from adray.errors import DataError
 from adray.files import write_json
 from adray.representation.embedding.config import EmbeddingRunConfig
+from adray.representation.embedding.creatives import creatives_table
 from adray.representation.embedding.job import EMBEDDINGS, ENCODER, prepare_encoder, provenance_for
 from adray.representation.embedding.provenance import Provenance, iterate_vectors, read_provenance
 from adray.representation.quality.gate import Evidence, Finding, verdict
@@ -56,7 +57,8 @@ def judge(config: EmbeddingRunConfig, run: Run) -> None:
     with run.stage("select"):
         provenance = read_provenance(table)
         embedded = pyarrow.dataset.dataset(table, format="parquet").to_table(columns=["creative_id", "sku_id"])
-        judged = select(config.data, settings, embedded, config.seed)
+        data = config.data.model_copy(update={"creatives": creatives_table(config.data, run.folder)})
+        judged = select(data, settings, embedded, config.seed)
     with run.stage("variants"):
         vectors = _vectors(config, run, judged, provenance, folder)
     splits = query_rows(judged.rows["sku_id"].to_pylist(), judged.creative_ids, judged.times, settings.query_share, config.seed)
