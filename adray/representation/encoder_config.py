@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -10,6 +10,7 @@ from adray.config import Config, RunConfig
 from adray.representation.contrastive.config import InfoNceConfig, PairsConfig
 from adray.representation.encoders.dual_tower import DualTowerConfig
 from adray.representation.encoders.mllm_config import MllmConfig
+from adray.training import config as training
 from adray.training.config import TrainingConfig
 
 TrainableEncoder = DualTowerConfig | MllmConfig
@@ -19,7 +20,7 @@ TrainableEncoder = DualTowerConfig | MllmConfig
 class EvaluationConfig(Config):
     """How the trained encoder is judged on the held-out SKUs."""
 
-    recall_at: list[int] = Field(default_factory=lambda: [1, 10], min_length=1)
+    recall_at: list[Annotated[int, Field(ge=1)]] = Field(default_factory=lambda: [1, 10], min_length=1)
     """Ranks at which recall is counted."""
     batch_rows: int = Field(default=64, ge=2)
     """Creatives encoded at a time; pictures are exchanged within a batch."""
@@ -27,6 +28,8 @@ class EvaluationConfig(Config):
 
 class EncoderRunConfig(RunConfig):
     """A run that trains an encoder with InfoNCE, judges it by retrieval, and exports it."""
+
+    FREE_ON_RESUME: ClassVar[frozenset[str] | None] = frozenset({"evaluation", *(f"training.{name}" for name in training.FREE_ON_RESUME)})
 
     kind: Literal["encoder"]
     encoder: TrainableEncoder = Field(discriminator="kind")

@@ -52,16 +52,10 @@ def train(config: EncoderRunConfig, run: Run) -> None:
 
 
 def export(config: EncoderRunConfig, run: Run) -> None:
-    """Write the artifact again from the run's last complete checkpoint, without training on.
-
-    Raises:
-        ArtifactError: If the run has no checkpoint.
-    """
-    saved = list_checkpoints(run.folder / CHECKPOINTS)
-    if not saved:
-        raise ArtifactError(f"run {config.name!r} has no checkpoint in {run.folder / CHECKPOINTS}", "train it first")
+    """Write the artifact again from the run's last complete checkpoint, without training on."""
     _pairs(config, run)
-    training = config.training.model_copy(update={"max_steps": max(one.step for one in saved), "epochs": None, "workers": 0})
+    last = max(one.step for one in list_checkpoints(run.folder / CHECKPOINTS))
+    training = config.training.model_copy(update={"max_steps": last, "epochs": None, "workers": 0})
     with run.stage("export"):
         result = _fit(config, config.model_copy(update={"training": training, "resume": True}), run)
     _report(run, result)
@@ -91,9 +85,21 @@ def checks(config: EncoderRunConfig, verb: str) -> Iterable[Check]:
         folder = run_folder(config) / EXPORT / "encoder"
         missing = ArtifactError(f"run {config.name!r} has no artifact in {folder}", "train it first")
         yield Check("artifact", str(folder), None if folder.is_dir() else missing)
+    if verb == "export":
+        yield _checkpoints(config)
     yield _source(config)
     if verb == "train":
         yield from _encoder(config)
+
+
+def _checkpoints(config: EncoderRunConfig) -> Check:
+    folder = run_folder(config) / CHECKPOINTS
+    try:
+        started = bool(list_checkpoints(folder))
+    except AdrayError as error:
+        return Check("checkpoints", str(folder), error)
+    missing = ArtifactError(f"run {config.name!r} has no checkpoint in {folder}", "train it first")
+    return Check("checkpoints", str(folder), None if started else missing)
 
 
 def _source(config: EncoderRunConfig) -> Check:
@@ -124,9 +130,9 @@ def _encoder(config: EncoderRunConfig) -> Iterator[Check]:
 
 
 def _pairs(config: EncoderRunConfig, run: Run) -> None:
-    """The pairs' table; kept when a run is resumed."""
+    """The pairs' table; kept once there are checkpoints, as from then on the settings that shape it may not change."""
     folder, marks = run.folder / _PAIRS, run.folder / _PAIRS_FILE
-    if not (marks.is_file() and folder.is_dir()):
+    if not (marks.is_file() and folder.is_dir() and list_checkpoints(run.folder / CHECKPOINTS)):
         write_json(marks, write_pairs(config.pairs, config.seed, folder))
     rows = _read_marks(marks)
     run.log({f"data/rows/{name}": float(count) for name, count in rows.items()})

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
 from adray.config import Config, PathStr, RunConfig
 from adray.representation.attributes.values import AUDIENCE
+from adray.training import config as training
 from adray.training.config import TrainingConfig
 
 HEADS = ("promotion", "style", *AUDIENCE)
 """What a head may tell."""
+
+_TRAINING: dict[str, Any] = {"epochs": 20, "batch_size": 64, "lr": 0.01, "weight_decay": 0.001}
+"""A few thousand vectors and small heads: set one of these fields and the others still hold."""
 
 
 class HeadsDataConfig(Config):
@@ -31,6 +35,10 @@ class HeadsDataConfig(Config):
 class HeadsRunConfig(RunConfig):
     """Kind `attribute_heads`: train classifiers of attributes on creatives' vectors (`train`)."""
 
+    FREE_ON_RESUME: ClassVar[frozenset[str] | None] = frozenset(
+        {"target_precision", *(f"training.{name}" for name in training.FREE_ON_RESUME)}
+    )
+
     kind: Literal["attribute_heads"]
     data: HeadsDataConfig
     """Vectors and labels."""
@@ -38,8 +46,13 @@ class HeadsRunConfig(RunConfig):
     """What is told; a head needs labels of at least two values."""
     target_precision: float = Field(default=0.9, gt=0, lt=1)
     """A value is told only when it is at least so surely right; else it is unknown."""
-    training: TrainingConfig = TrainingConfig(epochs=20, batch_size=64, lr=0.01, weight_decay=0.001)
+    training: TrainingConfig = TrainingConfig(**_TRAINING)
     """The training."""
+
+    @field_validator("training", mode="before")
+    @classmethod
+    def _over_own_defaults(cls, training: Any) -> Any:
+        return {**_TRAINING, **training} if isinstance(training, dict) else training
 
     @field_validator("heads")
     @classmethod

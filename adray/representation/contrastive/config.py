@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -59,7 +59,7 @@ class InfoNceConfig(Config):
     """Train it too, its inverse held at most 100."""
     both_directions: bool = True
     """Also rank queries for each document."""
-    matryoshka: list[int] = Field(default_factory=list)
+    matryoshka: list[Annotated[int, Field(ge=1)]] = Field(default_factory=list)
     """Vector lengths whose losses are averaged, so that a vector cut to any of them still works; empty: the full length."""
     mask_same: bool = True
     """Take columns of the same SKU, picture or copy out of the negatives."""

@@ -22,6 +22,8 @@ from adray.representation.moco.sources import ShuffledRows
 from adray.representation.moco.vectors import VectorMaker, VectorStore, encode_views, in_batches, usable
 from adray.representation.picture_folder import creatives_table, labels_of
 from adray.run import Run
+from adray.training.checkpoint import list_checkpoints
+from adray.training.loop import CHECKPOINTS
 from adray.training.module import BatchSource
 
 Part = Literal["bank", "test"]
@@ -55,7 +57,7 @@ class AdapterTask:
 
     def _export(self, encoder: Encoder, folder: Path) -> None:
         """The frozen encoder with its adapter: an artifact that reads creatives."""
-        whole = Adapted(build_encoder(self.config.encoder), self.tune.hidden)
+        whole = Adapted(frozen_encoder(self.config), self.tune.hidden)
         whole.adapter.load_state_dict(encoder.state_dict())
         save_encoder(whole, AdaptedConfig(base=self.config.encoder, hidden=self.tune.hidden), folder, lineage=self.lineage)
 
@@ -74,6 +76,13 @@ class AdapterTask:
         return labelled_vectors(self.judged)
 
 
+def frozen_encoder(config: MocoRunConfig) -> Encoder:
+    """The encoder that is refined, the same at every call: weights that its config leaves to chance come from the run's seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return build_encoder(config.encoder)
+
+
 def labelled_vectors(judged: Mapping[Part, tuple[np.ndarray, np.ndarray]]) -> Iterator[LabelledBatch]:
     """Bank and test as one batch each, labels numbered over both."""
     names = np.unique(np.concatenate([labels for _, labels in judged.values()]))
@@ -88,12 +97,13 @@ def prepare_adapter(config: MocoRunConfig, tune: AdapterConfig, run: Run) -> Pre
     Raises:
         DataError: If a table cannot be used.
     """
-    encoder = build_encoder(config.encoder)
+    encoder = frozen_encoder(config)
     size = config.view_size or 224
     folder = run.folder / "vectors"
     rows = config.evaluation.batch_rows
     with run.stage("encode"):
-        if not (config.resume and (folder / "ids.npy").is_file()):
+        # Before the first checkpoint the settings that shape the vectors may still be changed and the run resumed.
+        if not (folder.is_dir() and list_checkpoints(run.folder / CHECKPOINTS)):
             encode_views(
                 encoder, config.data.train, folder, count=tune.views, views=config.views, seed=config.seed, size=size, batch_rows=rows
             )

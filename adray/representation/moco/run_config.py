@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import model_validator
 
@@ -14,11 +14,16 @@ from adray.representation.encoders.vit import VitConfig
 from adray.representation.moco.config import KnnConfig, MocoConfig, MocoDataConfig, ScratchConfig, TuneConfig
 from adray.representation.views.config import AugmentationConfig
 from adray.representation.views.pairs import PairConfig
+from adray.training import config as training
 from adray.training.config import TrainingConfig
 
 
 class MocoRunConfig(RunConfig):
     """A run that refines or trains an encoder with MoCo v3, judges it by kNN, and exports it."""
+
+    FREE_ON_RESUME: ClassVar[frozenset[str] | None] = frozenset(
+        {"evaluation", "data.bank", "data.test", "data.label", *(f"training.{name}" for name in training.FREE_ON_RESUME)}
+    )
 
     kind: Literal["moco"]
     data: MocoDataConfig

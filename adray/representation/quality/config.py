@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from adray.config import Config, PathStr
 
@@ -17,7 +17,7 @@ class QualityConfig(Config):
 
     max_creatives: int = Field(default=4000, ge=10)
     """Creatives judged at most; whole SKUs are drawn, so that same-SKU neighbours stay together."""
-    ks: list[int] = Field(default=[1, 5, 10], min_length=1)
+    ks: list[Annotated[int, Field(ge=1)]] = Field(default=[1, 5, 10], min_length=1)
     """Cut-offs of Recall@k, Hit@k, nDCG@k and mAP@k."""
     query_share: float = Field(default=0.3, gt=0, lt=1)
     """Share of creatives (split `random`), SKUs (`new_sku`) or time (`new_time`) that is queried."""
@@ -41,3 +41,12 @@ class QualityConfig(Config):
     """Bootstrap draws."""
     sheet_queries: int = Field(default=10, ge=1, le=50)
     """Queries on the page of nearest neighbours."""
+
+    @model_validator(mode="after")
+    def _primary_is_measured(self) -> QualityConfig:
+        if not self.ablation and self.primary not in ("same_sku", "category"):
+            raise ValueError(
+                f"primary is {self.primary!r}, which needs vectors of pictures alone, but ablation is false; "
+                "set ablation to true, or primary to same_sku or category"
+            )
+        return self
