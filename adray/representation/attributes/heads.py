@@ -9,12 +9,12 @@ import numpy as np
 
 from adray.artifact import load_artifact
 from adray.data.hashing import hash_strings
-from adray.data.parquet import GroupReader, check_columns, open_parquet
 from adray.errors import ArtifactError
 from adray.representation.attributes.config import HeadsConfig
 from adray.representation.attributes.extractor import Extractor, Item
 from adray.representation.attributes.heads_model import KIND, AttributeHeads
 from adray.representation.attributes.values import AUDIENCE, Attributes, Audience, ReadValue
+from adray.representation.embedding.provenance import iterate_vectors, read_provenance
 
 
 class HeadsExtractor(Extractor):
@@ -40,8 +40,8 @@ class HeadsExtractor(Extractor):
     def extract(self, items: Sequence[Item], known: Sequence[Attributes]) -> list[Mapping[str, Any]]:
         """The fields of each creative that has a vector."""
         wanted = hash_strings([item.creative_id for item in items])
-        places = np.minimum(np.searchsorted(self._ids, wanted), max(len(self._ids) - 1, 0))
-        there = self._ids[places] == wanted if len(self._ids) else np.zeros(len(items), bool)
+        places = np.minimum(np.searchsorted(self._ids, wanted), len(self._ids) - 1)
+        there = self._ids[places] == wanted
         found: list[Mapping[str, Any]] = [{} for _ in items]
         rows = np.flatnonzero(there)
         if rows.size:
@@ -64,20 +64,17 @@ class HeadsExtractor(Extractor):
 
 def _read_vectors(path: str, encoder: str, dim: int) -> tuple[np.ndarray, np.ndarray]:
     """Ascending int64 ids `[n]` and float16 vectors `[n, dim]`."""
-    table = open_parquet(path)
-    check_columns(table, ["creative_id", "encoder", "vector"])
-    reader = GroupReader(table, ["creative_id", "encoder", "vector"])
-    ids, vectors = [np.zeros(0, np.int64)], [np.zeros((0, dim), np.float16)]
-    for group in table.groups:
-        rows = reader.read(group)
-        others = set(rows.column("encoder").to_pylist()) - {encoder}
-        if others:
-            problem = f"{path} holds vectors of encoder {next(iter(others))[:12]}, the heads were trained on {encoder[:12]}"
-            raise ArtifactError(problem, "embed with that encoder, or train the heads again")
-        ids.append(hash_strings(rows.column("creative_id")))
-        flat = np.asarray(rows.column("vector").combine_chunks().flatten(), np.float16)
-        vectors.append(flat.reshape(rows.num_rows, -1))
-    reader.close()
+    provenance = read_provenance(path)
+    if provenance.encoder != encoder:
+        problem = f"{path} holds vectors of encoder {provenance.encoder[:12]}, the heads were trained on {encoder[:12]}"
+        raise ArtifactError(problem, "embed with that encoder, or train the heads again")
+    if provenance.dim != dim:
+        problem = f"{path} holds vectors of {provenance.dim} values, the heads were trained on {dim}"
+        raise ArtifactError(problem, "embed with the same `dim`, or train the heads again")
+    ids, vectors = [], []
+    for names, block in iterate_vectors(path, provenance):
+        ids.append(hash_strings(names))
+        vectors.append(block.astype(np.float16))
     joined = np.concatenate(ids)
     order = np.argsort(joined, kind="stable")
     return joined[order], np.concatenate(vectors)[order]

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from adray.data.hashing import hash_strings
-from adray.data.parquet import GroupReader, ParquetTable, check_columns, open_parquet
+from adray.data.parquet import GroupReader, ParquetTable, open_parquet
 from adray.errors import DataError
 from adray.files import replacing_folder, write_json
 from adray.representation.attributes.heads_config import HeadsDataConfig
 from adray.representation.attributes.values import AUDIENCE, UNKNOWN
+from adray.representation.embedding.provenance import checked_vectors, read_provenance
 
 SPLITS = ("train", "calibration", "test")
 _GROUP_ROWS = 4096
@@ -84,30 +85,27 @@ def prepare(config: HeadsDataConfig, heads: Sequence[str], folder: Path) -> Prep
         folder: Where the tables go.
 
     Raises:
-        DataError: If a table cannot be read, nothing is labelled, or a head has fewer than two values among the training rows.
+        DataError: If a table cannot be read, the vectors are of several versions, nothing is labelled, or a head has fewer than
+            two values among the training rows.
     """
-    labels = read_labels(config, heads)
-    table = open_parquet(config.embeddings)
-    check_columns(table, ["creative_id", "encoder", "vector"])
-    rows, encoders, splits = [], set(), []
-    for part in _parts(table):
+    labels, provenance = read_labels(config, heads), read_provenance(config.embeddings)
+    rows, splits = [], []
+    for part in _parts(open_parquet(config.embeddings)):
         keep = [key in labels for key in part.column("creative_id").to_pylist()]
         part = part.filter(pa.array(keep))
         if part.num_rows:
-            encoders |= set(part.column("encoder").to_pylist())
             splits.append(_split_of(part, config.held_out))
             rows.append(part)
     if not rows:
         raise DataError(f"table {config.labels} labels none of the vectors of {config.embeddings}", "embed the creatives that are labelled")
-    if len(encoders) > 1:
-        raise DataError(f"{config.embeddings} holds vectors of {len(encoders)} encoders", "keep those of one")
     joined, split = pa.concat_tables(rows), np.concatenate(splits)
     named = [labels[key] for key in joined.column("creative_id").to_pylist()]
     classes = _classes(heads, [one for one, where in zip(named, split, strict=True) if where == 0])
     index = {head: {value: i for i, value in enumerate(values)} for head, values in classes.items()}
     coded = [[index[head].get(one.get(head, ""), -1) for head in classes] for one in named]
-    dim = len(joined.column("vector")[0])
-    about = {"classes": {h: list(v) for h, v in classes.items()}, "dim": dim, "encoder": encoders.pop()}
+    for vectors in joined.column("vector").chunks:
+        checked_vectors(vectors, provenance, config.embeddings)
+    about = {"classes": {h: list(v) for h, v in classes.items()}, "dim": provenance.dim, "encoder": provenance.encoder}
     counts = {}
     with replacing_folder(folder) as partial:
         full = pa.table({"vector": joined.column("vector"), "labels": pa.array(coded, pa.list_(pa.int64()))})
@@ -119,7 +117,7 @@ def prepare(config: HeadsDataConfig, heads: Sequence[str], folder: Path) -> Prep
     empty = [name for name, count in counts.items() if not count]
     if empty:
         raise DataError(f"no labelled creative is left for {empty[0]}", "label more SKUs, or change data.held_out")
-    return Prepared(folder, classes, dim, about["encoder"], counts)
+    return Prepared(folder, classes, provenance.dim, provenance.encoder, counts)
 
 
 def load_prepared(folder: Path) -> Prepared:
@@ -159,7 +157,7 @@ def _read_values(implicit: Mapping[str, Any], least: float) -> dict[str, str]:
 
 
 def _parts(table: ParquetTable) -> Any:
-    columns = [name for name in ("creative_id", "sku_id", "encoder", "vector") if name in table.schema.names]
+    columns = [name for name in ("creative_id", "sku_id", "vector") if name in table.schema.names]
     reader = GroupReader(table, columns)
     for group in table.groups:
         yield reader.read(group)

@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from adray.data.parquet import GroupReader, open_parquet
 from adray.errors import DataError
 from adray.representation.contrastive.config import HardNegativesConfig
+from adray.representation.embedding.provenance import iterate_vectors, read_provenance
 
 _ROWS_AT_ONCE = 1024
 
@@ -27,7 +27,7 @@ def hard_negatives(pairs: pa.Table, creatives: pa.Table, config: HardNegativesCo
         schema: The pairs' schema.
 
     Raises:
-        DataError: If a creative has no vector, or a pair has no candidate at all.
+        DataError: If the vectors are of several versions, a creative has none, or a pair has no candidate at all.
     """
     ids = creatives.column("creative_id").to_pylist()
     vectors = _vectors(config.embeddings, ids)
@@ -48,17 +48,17 @@ def hard_negatives(pairs: pa.Table, creatives: pa.Table, config: HardNegativesCo
 
 def _vectors(path: str, ids: list[str]) -> np.ndarray:
     """float32 `[n, d]` of length 1, in the order of `ids`."""
-    table = open_parquet(path)
-    reader = GroupReader(table, ["creative_id", "vector"])
-    try:
-        read = pa.concat_tables([reader.read(group) for group in table.groups])
-    finally:
-        reader.close()
-    place = {creative: row for row, creative in enumerate(read.column("creative_id").to_pylist())}
-    missing = [creative for creative in ids if creative not in place]
-    if missing:
-        raise DataError(f"{path} has no vector of creative {missing[0]!r} and {len(missing) - 1} others", "embed the same table first")
-    vectors = np.stack(read.column("vector").to_numpy(zero_copy_only=False)).astype(np.float32)[[place[creative] for creative in ids]]
+    provenance = read_provenance(path)
+    place = {creative: row for row, creative in enumerate(ids)}
+    vectors = np.zeros((len(ids), provenance.dim), np.float32)
+    there = np.zeros(len(ids), bool)
+    for names, block in iterate_vectors(path, provenance):
+        rows = np.array([place.get(name, -1) for name in names.to_pylist()], np.int64)
+        vectors[rows[rows >= 0]] = block[rows >= 0]
+        there[rows[rows >= 0]] = True
+    missing = np.flatnonzero(~there)
+    if len(missing):
+        raise DataError(f"{path} has no vector of creative {ids[missing[0]]!r} and {len(missing) - 1} others", "embed the same table first")
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 

@@ -14,7 +14,7 @@ from adray.representation.attributes.config import HeadsConfig
 from adray.representation.attributes.extractor import Item
 from adray.representation.attributes.heads import HeadsExtractor
 from adray.representation.attributes.heads_config import HeadsDataConfig
-from adray.representation.attributes.heads_data import read_labels
+from adray.representation.attributes.heads_data import prepare, read_labels
 from adray.representation.attributes.heads_model import NEVER, AttributeHeads, Calibration, calibrate
 from adray.representation.attributes.table import Provenance, attributes_table
 from adray.representation.attributes.values import Attributes, ReadValue
@@ -101,6 +101,24 @@ def test_vectors_of_another_encoder_are_refused(trained, tmp_path):
     write_tables(tmp_path, encoder="e2")
     with pytest.raises(ArtifactError, match="holds vectors of encoder e2, the heads were trained on e1"):
         HeadsExtractor(HeadsConfig(artifact=str(run.folder / "heads"), embeddings=str(tmp_path / "embeddings.parquet")), {"style"})
+
+
+def test_vectors_of_another_width_are_refused(trained, tmp_path):
+    _, run, _, _, _ = trained
+    table = {"creative_id": ["c0"], "encoder": ["e1"], "vector": [[1.0] + [0.0] * (DIM // 2 - 1)]}
+    pq.write_table(pa.table(table), tmp_path / "embeddings.parquet")
+    with pytest.raises(ArtifactError, match=f"holds vectors of {DIM // 2} values, the heads were trained on {DIM}"):
+        HeadsExtractor(HeadsConfig(artifact=str(run.folder / "heads"), embeddings=str(tmp_path / "embeddings.parquet")), {"style"})
+
+
+def test_vectors_of_two_versions_are_not_trained_on(tmp_path):
+    write_tables(tmp_path, rows=100)
+    table = pq.read_table(tmp_path / "embeddings.parquet")
+    other = table.slice(0, 1).set_column(2, "encoder", pa.array(["e2"]))
+    pq.write_table(pa.concat_tables([table.slice(1), other]), tmp_path / "embeddings.parquet")
+    data = HeadsDataConfig(embeddings=str(tmp_path / "embeddings.parquet"), labels=str(tmp_path / "labels.parquet"))
+    with pytest.raises(DataError, match="mixes vectors of encoder 'e1' and encoder 'e2'"):
+        prepare(data, ["style"], tmp_path / "rows")
 
 
 def test_the_artifact_loads_alone(trained):

@@ -115,7 +115,7 @@ def test_hard_negatives_are_near_and_of_other_skus(tmp_path):
     angles = np.arange(40) * 0.02
     vectors = np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float16)
     embeddings = tmp_path / "embeddings.parquet"
-    pq.write_table(pa.table({"creative_id": [f"c{i}" for i in range(40)], "vector": list(vectors)}), embeddings)
+    pq.write_table(pa.table({"creative_id": [f"c{i}" for i in range(40)], "encoder": ["e"] * 40, "vector": list(vectors)}), embeddings)
     hard = HardNegativesConfig(embeddings=str(embeddings), count=2, ceiling=0.9999)
     _, train, _ = pairs(tmp_path, rows(), hard_negatives=hard)
     ids = [int(one[1:]) for one in column(train, "document", "creative_id")]
@@ -128,8 +128,16 @@ def test_hard_negatives_are_near_and_of_other_skus(tmp_path):
 
 def test_missing_vectors_are_named(tmp_path):
     embeddings = tmp_path / "embeddings.parquet"
-    pq.write_table(pa.table({"creative_id": ["c0"], "vector": [[1.0, 0.0]]}), embeddings)
+    pq.write_table(pa.table({"creative_id": ["c0"], "encoder": ["e"], "vector": [[1.0, 0.0]]}), embeddings)
     with pytest.raises(DataError, match="has no vector of creative"):
+        pairs(tmp_path, rows(), hard_negatives=HardNegativesConfig(embeddings=str(embeddings)))
+
+
+def test_hard_negatives_are_not_sought_among_two_versions(tmp_path):
+    embeddings = tmp_path / "embeddings.parquet"
+    values = {"creative_id": [f"c{i}" for i in range(40)], "encoder": ["e"] * 39 + ["f"], "vector": [[1.0, 0.0]] * 40}
+    pq.write_table(pa.table(values), embeddings)
+    with pytest.raises(DataError, match="mixes vectors of encoder 'e' and encoder 'f'"):
         pairs(tmp_path, rows(), hard_negatives=HardNegativesConfig(embeddings=str(embeddings)))
 
 
