@@ -125,7 +125,7 @@ def _labels(rows: pa.Table, data: CreativesConfig) -> dict[str, list[str | None]
     found: dict[str, list[str | None]] = {}
     skus = rows.column("sku_id").to_pylist()
     if data.products is not None:
-        products = _table(data.products)
+        products = _table(data.products, "sku_id")
         if "category" in products.column_names:
             by_sku = dict(zip(products["sku_id"].to_pylist(), products["category"].to_pylist(), strict=True))
             found["category"] = [by_sku.get(sku) for sku in skus]
@@ -137,19 +137,22 @@ def _labels(rows: pa.Table, data: CreativesConfig) -> dict[str, list[str | None]
         for slot in sorted({slot for one in elements for slot in one}):
             found[f"element_{slot}"] = [one.get(slot) for one in elements]
     if data.attributes is not None:
-        attributes = _table(data.attributes)
+        attributes = _table(data.attributes, "creative_id")
         places = {one: i for i, one in enumerate(attributes["creative_id"].to_pylist())}
         for name, values in _leaves(attributes):
             found[name] = [values[places[one]] if one in places else None for one in rows.column("creative_id").to_pylist()]
     return {name: values for name, values in found.items() if 2 <= len(set(values) - {None}) <= _MOST_VALUES}
 
 
-def _table(path: str) -> pa.Table:
+def _table(path: str, key: str) -> pa.Table:
     try:
         table = pyarrow.dataset.dataset(path, format="parquet")
-        return table.to_table(columns=[name for name in table.schema.names if name not in ("cutout", "image")])
+        found = table.to_table(columns=[name for name in table.schema.names if name not in ("cutout", "image")])
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"table {path} cannot be read: {error}", "check the path") from None
+    if key not in found.column_names:
+        raise DataError(f"{path} has no column {key!r}", f"columns found: {', '.join(found.column_names)}")
+    return found
 
 
 def _leaves(table: pa.Table) -> list[tuple[str, list[Any]]]:
