@@ -20,7 +20,7 @@ from adray.representation.encoders.mllm_config import MllmConfig
 from adray.representation.encoders.mllm_loading import holds_checkpoint
 from adray.run import Run, run_folder
 from adray.training.checkpoint import list_checkpoints
-from adray.training.checks import training_checks
+from adray.training.checks import checkpoint_check, training_checks
 from adray.training.fit import TrainResult, fit
 from adray.training.loop import CHECKPOINTS, EXPORT
 
@@ -86,20 +86,10 @@ def checks(config: EncoderRunConfig, verb: str) -> Iterable[Check]:
         missing = ArtifactError(f"run {config.name!r} has no artifact in {folder}", "train it first")
         yield Check("artifact", str(folder), None if folder.is_dir() else missing)
     if verb == "export":
-        yield _checkpoints(config)
+        yield checkpoint_check(config.name, run_folder(config))
     yield _source(config)
     if verb == "train":
         yield from _encoder(config)
-
-
-def _checkpoints(config: EncoderRunConfig) -> Check:
-    folder = run_folder(config) / CHECKPOINTS
-    try:
-        started = bool(list_checkpoints(folder))
-    except AdrayError as error:
-        return Check("checkpoints", str(folder), error)
-    missing = ArtifactError(f"run {config.name!r} has no checkpoint in {folder}", "train it first")
-    return Check("checkpoints", str(folder), None if started else missing)
 
 
 def _source(config: EncoderRunConfig) -> Check:

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from adray.checks import Check
 from adray.data.epoch_plan import check_batch_arithmetic
-from adray.errors import AdrayError, ConfigError, ResourceError
+from adray.errors import AdrayError, ArtifactError, ConfigError, ResourceError
 from adray.ray_session import local_cpus, use_ray
+from adray.run import CHECKPOINTS_FOLDER
+from adray.training.checkpoint import list_checkpoints
 from adray.training.config import TrainingConfig
 from adray.training.resources import check_fits_cluster
 from adray.training.tracking import check_tracking
@@ -21,6 +23,22 @@ TESTED = {"ray": "2.60", "torch": "2.13", "deepspeed": "0.19"}
 BYTES_PER_PARAMETER = 16
 """fp32 weight, gradient and Adam's two moments, 4 bytes each; mixed precision sums to the same (ZeRO, Rajbhandari et al. 2020, 3.1)."""
 _MIN_FREE_BYTES = 256 * 2**20
+
+
+def checkpoint_check(name: str, run_folder: Path) -> Check:
+    """Whether a run has a checkpoint to be exported.
+
+    Args:
+        name: The run's.
+        run_folder: Where it is.
+    """
+    folder = run_folder / CHECKPOINTS_FOLDER
+    try:
+        started = bool(list_checkpoints(folder))
+    except AdrayError as error:
+        return Check("checkpoints", str(folder), error)
+    missing = ArtifactError(f"run {name!r} has no checkpoint in {folder}", "train it first")
+    return Check("checkpoints", str(folder), None if started else missing)
 
 
 def training_checks(

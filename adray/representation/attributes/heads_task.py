@@ -10,7 +10,6 @@ from adray.data.stream import TableStream, iterate
 from adray.representation.attributes.heads_data import LabelledVectors, collate, load_prepared
 from adray.representation.attributes.heads_model import AttributeHeads
 
-LANES = 1
 _EVALUATION_ROWS = 1024
 
 

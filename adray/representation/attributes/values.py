@@ -179,10 +179,6 @@ class Text:
     confidence: float = 1.0
 
 
-FIELDS = ("text_boxes", "background_colour", "logos", "entities", "promotion", "audience", "style", "selling_points")
-"""The fields that are extracted, in an order in which each finds what it reads."""
-
-
 def texts_of(title: str, copy: str, boxes: Sequence[TextBox]) -> list[Text]:
     """All texts of a creative that hold anything."""
     texts = [Text("title", title), Text("copy", copy)]

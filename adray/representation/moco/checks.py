@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import torch
 
 from adray.checks import Check
 from adray.data.epoch_plan import check_batch_arithmetic
 from adray.data.storage import exists
-from adray.errors import AdrayError, ArtifactError, ConfigError, DataError, ResourceError
+from adray.errors import ArtifactError, ConfigError, DataError, ResourceError
 from adray.representation.encoders.resnet import ResnetConfig
 from adray.representation.encoders.vit import VitConfig
 from adray.representation.moco.config import MIN_BATCH_FOR_STATISTICS
@@ -19,9 +18,8 @@ from adray.representation.moco.memory import built_on_meta, estimate
 from adray.representation.moco.module import MocoModule
 from adray.representation.moco.run_config import MocoRunConfig
 from adray.run import run_folder
-from adray.training.checkpoint import list_checkpoints
-from adray.training.checks import training_checks
-from adray.training.loop import CHECKPOINTS, EXPORT
+from adray.training.checks import checkpoint_check, training_checks
+from adray.training.loop import EXPORT
 
 
 def moco_checks(config: MocoRunConfig, verb: str) -> Iterable[Check]:
@@ -70,13 +68,7 @@ def _run_holds(config: MocoRunConfig, verb: str) -> Iterator[Check]:
         if config.data.test is None:
             yield Check("labelled pictures", "", ConfigError("field 'data.test' is null", "name the creatives to judge by"))
     if verb == "export":
-        try:
-            started = bool(list_checkpoints(folder / CHECKPOINTS))
-        except AdrayError as error:
-            yield Check("checkpoints", str(folder / CHECKPOINTS), error)
-            return
-        missing = ArtifactError(f"run {config.name!r} has no checkpoint in {folder / CHECKPOINTS}", "train it first")
-        yield Check("checkpoints", str(folder / CHECKPOINTS), None if started else missing)
+        yield checkpoint_check(config.name, folder)
 
 
 def _tables(config: MocoRunConfig) -> Iterator[Check]:
@@ -144,8 +136,3 @@ def _lanes(config: MocoRunConfig) -> Check:
     except ConfigError as error:
         return Check("data lanes", "", error)
     return Check("data lanes", f"{config.data.lanes} lanes")
-
-
-def store_folder(run: Path, part: str) -> Path:
-    """Where a run keeps its decoded pictures."""
-    return run / "pictures" / part
