@@ -199,9 +199,18 @@ def check_ids(ids: Sequence[np.ndarray], source: str) -> None:
         raise DataError(f"{source} has a creative_id twice", "keep one vector per creative")
 
 
-def _to_gpu(index: Any) -> Any:
+def check_gpu() -> None:
+    """Refuse a Faiss that cannot work on a GPU.
+
+    Raises:
+        ResourceError: If it is built for CPUs, or there is no GPU.
+    """
     if not hasattr(faiss, "StandardGpuResources") or faiss.get_num_gpus() == 0:
         raise ResourceError("field 'gpus' is true and this Faiss sees no GPU", "install adray[gpu] instead of faiss-cpu, or set gpus=false")
+
+
+def _to_gpu(index: Any) -> Any:
+    check_gpu()
     return faiss.index_cpu_to_all_gpus(index)
 
 

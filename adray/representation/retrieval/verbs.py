@@ -13,7 +13,17 @@ from adray.checks import Check
 from adray.errors import AdrayError
 from adray.files import write_json
 from adray.representation.embedding.provenance import Provenance, read_provenance
-from adray.representation.retrieval.build import build_shard, check_ids, check_metric, describe, new_index, ranges, read_range, train
+from adray.representation.retrieval.build import (
+    build_shard,
+    check_gpu,
+    check_ids,
+    check_metric,
+    describe,
+    new_index,
+    ranges,
+    read_range,
+    train,
+)
 from adray.representation.retrieval.config import IndexRunConfig
 from adray.representation.retrieval.exact import ExactSearch
 from adray.representation.retrieval.publish import publishing
@@ -40,7 +50,8 @@ def index(config: IndexRunConfig, run: Run) -> None:
     with run.stage("train"):
         trained = train(config, provenance)
     with publishing(name) as version, run.stage("add"):
-        build_index(config, provenance, trained, version)
+        rows = build_index(config, provenance, trained, version)
+    run.log({"representation/index/add_rows_per_s": rows / max(run.seconds["add"], 1e-9)})
     run.artifacts.append(str(name))
     if config.check_queries:
         with run.stage("check"):
@@ -51,8 +62,11 @@ def index(config: IndexRunConfig, run: Run) -> None:
     )
 
 
-def build_index(config: IndexRunConfig, provenance: Provenance, trained: bytes, folder: Path) -> None:
+def build_index(config: IndexRunConfig, provenance: Provenance, trained: bytes, folder: Path) -> int:
     """Write the artifact: every shard from the same trained index.
+
+    Returns:
+        Vectors added.
 
     Raises:
         DataError: If an id is there twice.
@@ -70,6 +84,7 @@ def build_index(config: IndexRunConfig, provenance: Provenance, trained: bytes, 
         check_ids([np.load(path, mmap_mode="r") for path in sorted(partial.glob("ids-*.npy"))], config.embeddings)
         settings.update(describe(config, provenance, sizes))
         write_json(partial / INDEX_FILE, settings)
+    return sum(size["rows"] for size in sizes)
 
 
 def checks(config: IndexRunConfig, verb: str) -> Iterable[Check]:
@@ -90,8 +105,18 @@ def checks(config: IndexRunConfig, verb: str) -> Iterable[Check]:
             yield Check(name, str(getattr(config, name)), error)
         else:
             yield Check(name, str(getattr(config, name)))
+    if config.gpus:
+        yield _gpus()
     target = Path(config.publish) if config.publish is not None else run_folder(config) / INDEX
     yield Check("publish", f"{target} {'is moved to the new version' if target.exists() else 'is new'}")
+
+
+def _gpus() -> Check:
+    try:
+        check_gpu()
+    except AdrayError as error:
+        return Check("gpus", "", error)
+    return Check("gpus", "Faiss sees one")
 
 
 def _measure(config: IndexRunConfig, provenance: Provenance, name: Path) -> dict[str, float]:

@@ -7,12 +7,14 @@ import os
 import subprocess
 import sys
 
+import faiss
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from adray.checks import raise_first
 from adray.data.hashing import hash_strings
-from adray.errors import ArtifactError, ConfigError, DataError
+from adray.errors import ArtifactError, ConfigError, DataError, ResourceError
 from adray.representation.embedding.provenance import Provenance, embeddings_table
 from adray.representation.retrieval import verbs
 from adray.representation.retrieval.config import IndexRunConfig
@@ -232,12 +234,20 @@ def test_a_damaged_shard_is_not_given_to_faiss(tmp_path, table):
 
 
 def test_index_json_tells_provenance_and_sizes(tmp_path, table):
-    built(tmp_path, table, shards=2)
+    run, _ = built(tmp_path, table, shards=2)
+    assert run.metrics["representation/index/add_rows_per_s"] == pytest.approx(900 / run.seconds["add"])
     told = json.loads((tmp_path / "i" / "index" / "index.json").read_text())
     assert told["provenance"] == provenance().as_dict()
     assert [shard["rows"] for shard in told["shards"]] == [450, 450]
     # Flat keeps float32 as it is.
     assert all(shard["bytes"] >= 450 * DIM * 4 for shard in told["shards"])
+
+
+@pytest.mark.skipif(hasattr(faiss, "StandardGpuResources"), reason="this Faiss can use GPUs")
+def test_a_faiss_without_gpus_is_told_before_anything_is_built(tmp_path, table):
+    config = IndexRunConfig(kind="index", name="i", runs_dir=str(tmp_path), embeddings=table, gpus=True)
+    with pytest.raises(ResourceError, match="this Faiss sees no GPU; install adray"):
+        raise_first(verbs.checks(config, "index"))
 
 
 READER = """
