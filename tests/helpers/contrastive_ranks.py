@@ -15,7 +15,7 @@ from adray.representation.contrastive.identity import Keys
 from adray.representation.contrastive.info_nce import Pairs, Settings, info_nce
 
 DIM, FEATURES, HARD = 6, 5, 2
-COUNTS = {"even": (4, 4, 4), "uneven": (4, 2, 3)}
+COUNTS = {"even": (4, 4, 4), "uneven": (4, 2, 3), "two": (4, 3)}
 TEMPERATURE = 0.3
 
 
@@ -45,13 +45,12 @@ def keys(skus: Tensor) -> Keys:
 def ours(part: dict[str, Tensor], weight: Tensor, scenario: str) -> Tensor:
     """The project's loss for some rows, in one of the scenarios."""
     queries, documents, hard = (F.normalize(part[name] @ weight.T, dim=1) for name in ("queries", "documents", "hard"))
-    hard_scenario = scenario == "hard"
     pairs = Pairs(
         queries,
         documents,
         keys(part["skus"]) if scenario in ("masked", "hard") else None,
-        hard if hard_scenario else None,
-        keys(part["skus"].repeat_interleave(HARD) + 100) if hard_scenario else None,
+        hard if scenario in ("hard", "frequency") else None,
+        keys(part["skus"].repeat_interleave(HARD) + 100) if scenario == "hard" else None,
         part["frequency"] if scenario == "frequency" else None,
     )
     settings = Settings(margin=0.1 if scenario == "masked" else None, dims=(3, DIM) if scenario == "matryoshka" else ())
@@ -76,12 +75,13 @@ def wrong(part: dict[str, Tensor], weight: Tensor, scheme: str) -> Tensor:
     return F.cross_entropy(every, torch.arange(len(every)))
 
 
-def _rank(rank: int, folder: str) -> None:
+def _rank(rank: int, folder: str, size: int) -> None:
     torch.set_num_threads(1)
-    size = len(COUNTS["even"])
-    dist.init_process_group("gloo", store=dist.FileStore(f"{folder}/store", size), rank=rank, world_size=size)
+    dist.init_process_group("gloo", store=dist.FileStore(f"{folder}/store{size}", size), rank=rank, world_size=size)
     results: dict[str, Tensor] = {}
     for spread, counts in COUNTS.items():
+        if len(counts) != size:
+            continue
         whole, start = data(sum(counts)), sum(counts[:rank])
         rows = slice(start, start + counts[rank])
         part = {name: values[rows] for name, values in whole.items() if name not in ("weight", "hard")}
@@ -99,11 +99,14 @@ def _rank(rank: int, folder: str) -> None:
             dist.all_reduce(value)
             results[f"{spread}/{name}/loss"] = value / size
     if rank == 0:
-        save_file(results, f"{folder}/results.safetensors")
+        save_file(results, f"{folder}/results{size}.safetensors")
     dist.destroy_process_group()
 
 
 def run_ranks(folder: Path) -> dict[str, Tensor]:
-    """Run all scenarios in three processes; gradients and losses as data-parallel training would average them."""
-    mp.spawn(_rank, (str(folder),), nprocs=len(COUNTS["even"]))
-    return load_file(folder / "results.safetensors")
+    """Run all scenarios in two and three processes; gradients and losses as data-parallel training would average them."""
+    found: dict[str, Tensor] = {}
+    for size in sorted({len(counts) for counts in COUNTS.values()}):
+        mp.spawn(_rank, (str(folder), size), nprocs=size)
+        found |= load_file(folder / f"results{size}.safetensors")
+    return found

@@ -15,7 +15,7 @@ def spread(tmp_path_factory):
 
 
 @pytest.mark.parametrize("scenario", ["plain", "masked", "hard", "frequency", "matryoshka"])
-@pytest.mark.parametrize("counts", ["even", "uneven"])
+@pytest.mark.parametrize("counts", ["even", "uneven", "two"])
 def test_many_ranks_equal_one(spread, counts, scenario):
     whole = ranks.data(sum(ranks.COUNTS[counts]))
     weight = whole["weight"].clone().requires_grad_()

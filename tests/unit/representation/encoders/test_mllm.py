@@ -75,6 +75,13 @@ def test_batched_equals_alone_under_both_paddings(family):
     assert (found["left"] @ found["left"].T).fill_diagonal_(0).max() < 1 - 1e-6
 
 
+@pytest.mark.parametrize("padding", ["left", "right"])
+def test_batched_equals_alone_in_half_precision(padding):
+    encoder = build(padding=padding).to(torch.bfloat16)
+    alone = torch.cat([vectors(encoder, MIXED[i : i + 1]) for i in range(len(MIXED))])
+    assert (vectors(encoder, MIXED) * alone).sum(1).min() > 1 - 1e-3
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_vector_is_the_last_hidden_state(family):
     """Against the transformers model called as its documentation says, on one row without any padding."""
