@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -40,8 +41,10 @@ def publishing(name: Path) -> Iterator[Path]:
     link.unlink(missing_ok=True)
     link.symlink_to(version.name, target_is_directory=True)
     link.replace(name)
-    for old in name.parent.glob(f".{name.name}.*"):
-        if old.is_dir() and not old.is_symlink() and old.resolve() not in (version.resolve(), before):
+    # Exactly this name's: `shop.cn` may be published beside `shop`.
+    own = re.compile(re.escape(f".{name.name}.") + "[0-9a-f]{12}")
+    for old in name.parent.iterdir():
+        if own.fullmatch(old.name) and old.is_dir() and not old.is_symlink() and old.resolve() not in (version.resolve(), before):
             shutil.rmtree(old, ignore_errors=True)
 
 

@@ -286,6 +286,16 @@ def test_readers_see_the_old_version_or_the_new_one(tmp_path):
     assert len([path for path in tmp_path.iterdir() if path.name.startswith(".published")]) == 2
 
 
+def test_publishing_leaves_indexes_of_similar_names_alone(tmp_path):
+    for name in ("shop", "shop.cn", "shop", "shop", "shop"):
+        with publishing(tmp_path / name) as version:
+            version.mkdir()
+            (version / "x").write_text(name)
+    assert [(tmp_path / name / "x").read_text() for name in ("shop", "shop.cn")] == ["shop", "shop.cn"]
+    # The version before is kept, older ones are gone.
+    assert len([one for one in tmp_path.iterdir() if not one.is_symlink()]) == 2 + 1
+
+
 def test_a_failed_build_leaves_the_old_version(tmp_path):
     link = tmp_path / "published"
     with publishing(link) as version:
