@@ -13,13 +13,14 @@ import yaml
 
 from adray.data.schema import CREATIVES, IMAGE, PRODUCTS
 from adray.errors import ConfigError, DataError
-from adray.files import replacing_folder
+from adray.files import replacing_folder, sha256, write_json
 
 SUFFIXES = (".json", ".yaml", ".yml")
 COLUMNS = ("creative_id", "sku_id", "title", "copy", "brand")
 """What may be read from a record."""
 
 _GROUP_ROWS = 1024
+_MARK = "made-of.json"
 
 
 def is_records(path: str) -> bool:
@@ -28,7 +29,7 @@ def is_records(path: str) -> bool:
 
 
 def write_tables(path: str, columns: Mapping[str, str], picture: str | None, folder: Path) -> tuple[Path, Path]:
-    """Write a catalogue's records as standard tables.
+    """Write a catalogue's records as standard tables; tables made before of the same records stay as they are.
 
     Args:
         path: The file: a list of mappings.
@@ -45,6 +46,11 @@ def write_tables(path: str, columns: Mapping[str, str], picture: str | None, fol
         ConfigError: If a field that is named does not exist.
     """
     records = read_records(path)
+    # Work on a table that was written anew would be done anew.
+    mark = {"path": path, "content": sha256(Path(path)), "columns": dict(columns), "picture": picture}
+    tables = folder / "creatives.parquet", folder / "products.parquet"
+    if (folder / _MARK).is_file() and json.loads((folder / _MARK).read_text(encoding="utf-8")) == mark:
+        return tables
     names = set().union(*(record.keys() for record in records))
     for name, field in columns.items():
         if field not in names:
@@ -67,7 +73,8 @@ def write_tables(path: str, columns: Mapping[str, str], picture: str | None, fol
     with replacing_folder(folder) as partial:
         pq.write_table(pa.Table.from_pylist(creatives, schema=pa.schema(fields)), partial / "creatives.parquet", row_group_size=_GROUP_ROWS)
         pq.write_table(pa.Table.from_pylist(list(products.values()), schema=pa.schema(wanted)), partial / "products.parquet")
-    return folder / "creatives.parquet", folder / "products.parquet"
+        write_json(partial / _MARK, mark)
+    return tables
 
 
 def read_records(path: str) -> list[dict[str, Any]]:

@@ -143,6 +143,17 @@ def test_a_finished_part_is_not_done_again(tmp_path, monkeypatch):
     assert "representation/extract/rows_per_s" not in again.metrics()
 
 
+def test_records_that_are_as_they_were_are_not_done_again(tmp_path):
+    records = [{"creative_id": f"c{i}", "title": "cotton shirt", "copy": f"{i} left"} for i in range(5)]
+    (tmp_path / "catalogue.json").write_text(json.dumps(records))
+    settings = config(tmp_path / "catalogue.json")
+    assert extract_table(settings, tmp_path / "run").new == 5
+    assert extract_table(settings, tmp_path / "run").new == 0
+    (tmp_path / "catalogue.json").write_text(json.dumps(records[:4]))
+    changed = extract_table(settings, tmp_path / "run")
+    assert (changed.new, changed.kept) == (4, 4)
+
+
 def test_an_id_twice_is_refused_and_mended_by_resuming(tmp_path):
     rows = [(f"c{i}", picture(), "x") for i in range(6)]
     write_creatives(tmp_path / "creatives.parquet", [*rows, rows[1]])
