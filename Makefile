@@ -39,7 +39,8 @@ demo: setup
 	@$(BIN)/python launch.py demo configs/demo.yaml --set replace=true
 
 test: setup
-	@$(BIN)/python -m pytest -m "not slow" -q --durations=15
+	@$(BIN)/python -m pytest tests/unit -n 2 -q
+	@$(BIN)/python -m pytest -m "not slow and not unit" -q --durations=15
 
 lint: setup
 	@$(BIN)/ruff check --quiet . && echo "ruff check: ok"

@@ -27,7 +27,7 @@ os.environ.pop("RAY_ADDRESS", None)
 
 import pytest
 
-LANES = {"unit": None, "browser": "browser", "chaos": "chaos", "integration": "integration", "benchmarks": "slow"}
+LANES = {"unit": "unit", "browser": "browser", "chaos": "chaos", "integration": "integration", "benchmarks": "slow"}
 """Folder under tests/ -> the mark its tests carry."""
 
 _HERE = Path(__file__).parent
