@@ -16,10 +16,9 @@ from adray.feedback.inputs import Inputs, modalities
 from adray.feedback.rfnet import Inspector, build
 from adray.feedback.tables import open_pieces
 from adray.run import run_folder
-from adray.training.checkpoint import list_checkpoints
-from adray.training.checks import training_checks
+from adray.training.checks import checkpoint_check, training_checks
 from adray.training.config import TrainingConfig
-from adray.training.loop import CHECKPOINTS, EXPORT
+from adray.training.loop import EXPORT
 
 _ROUND_UP = 1.1
 """Workspace and fragmentation on top of what is counted; a judgement."""
@@ -56,9 +55,7 @@ def _run_checks(config: RFNetRunConfig, verb: str) -> Iterator[Check]:
         missing = ArtifactError(f"run {config.name!r} has no artifact in {folder / EXPORT}", "train it first")
         yield Check("artifact", str(folder / EXPORT), None if there else missing)
     elif verb == "export":
-        there = bool(list_checkpoints(folder / CHECKPOINTS))
-        missing = ArtifactError(f"run {config.name!r} has no checkpoint in {folder / CHECKPOINTS}", "train it first")
-        yield Check("checkpoints", str(folder / CHECKPOINTS), None if there else missing)
+        yield checkpoint_check(config.name, folder)
 
 
 def activation_check(net: Inspector, model: ModelConfig, training: TrainingConfig) -> Check:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from adray.checks import Check
-from adray.errors import ArtifactError
 from adray.feedback.checks import all_checks, exported
 from adray.feedback.config import RFNetRunConfig
 from adray.feedback.inputs import modalities
@@ -13,9 +12,7 @@ from adray.feedback.judgement import judge
 from adray.feedback.tables import AnnotationTables, prepare_annotations
 from adray.feedback.task import InspectorTask
 from adray.run import Run
-from adray.training.checkpoint import list_checkpoints
-from adray.training.fit import fit
-from adray.training.loop import CHECKPOINTS
+from adray.training.in_run import fit_in_run
 
 CONFIG = RFNetRunConfig
 _TABLES = "tables"
@@ -29,7 +26,7 @@ def train(config: RFNetRunConfig, run: Run) -> None:
     """
     tables = _prepare(config, run)
     with run.stage("train"):
-        _fit(config, config, run, tables)
+        _fit(config, run, tables)
     with run.stage("evaluate"):
         judge(run, config, exported(run.folder), tables.holdout)
 
@@ -40,14 +37,9 @@ def export(config: RFNetRunConfig, run: Run) -> None:
     Raises:
         ArtifactError: If the run has no checkpoint.
     """
-    saved = list_checkpoints(run.folder / CHECKPOINTS)
-    if not saved:
-        raise ArtifactError(f"run {config.name!r} has no checkpoint in {run.folder / CHECKPOINTS}", "train it first")
     tables = _prepare(config, run)
-    # A run that has all its steps behind it has nothing left but to be exported.
-    training = config.training.model_copy(update={"max_steps": max(one.step for one in saved), "epochs": None, "workers": 0})
     with run.stage("export"):
-        _fit(config, config.model_copy(update={"training": training, "resume": True}), run, tables)
+        _fit(config, run, tables, export_only=True)
 
 
 def evaluate(config: RFNetRunConfig, run: Run) -> None:
@@ -78,7 +70,7 @@ def _prepare(config: RFNetRunConfig, run: Run) -> AnnotationTables:
     return tables
 
 
-def _fit(config: RFNetRunConfig, how: RFNetRunConfig, run: Run, tables: AnnotationTables) -> None:
+def _fit(config: RFNetRunConfig, run: Run, tables: AnnotationTables, *, export_only: bool = False) -> None:
     task = InspectorTask(
         config.model,
         config.maps,
@@ -87,18 +79,7 @@ def _fit(config: RFNetRunConfig, how: RFNetRunConfig, run: Run, tables: Annotati
         config.seed,
         config.balanced,
         config.evaluation.batch_rows,
-        evaluates=how.training.evaluate_every > 0,
+        evaluates=config.training.evaluate_every > 0,
     )
-    result = fit(
-        task,
-        how.training,
-        run_folder=run.folder,
-        run_name=config.name,
-        seed=config.seed,
-        resume=how.resume,
-        record=config.model_dump(mode="json"),
-    )
-    run.log({name: value for name, value in result.metrics.items() if not name.startswith("feedback/")})
-    run.log({"train/steps": result.steps, "train/epochs": result.epochs, "train/world_size": result.world_size})
-    run.seconds.update({f"train/{name}": seconds for name, seconds in result.seconds.items()})
+    result = fit_in_run(task, config, run, export_only=export_only)
     run.artifacts += [str(path) for path in sorted(result.export_folder.iterdir())]

@@ -16,15 +16,13 @@ from adray.errors import ArtifactError
 from adray.ranking import judgement
 from adray.ranking.catalogue import Catalogue, build_catalogue
 from adray.ranking.checks import run_checks
-from adray.ranking.plots import learning_curves
 from adray.ranking.run_config import RankerRunConfig
 from adray.ranking.scoring import HeavyRanker, LightRanker
 from adray.ranking.task import Features, RankerTask, build_features
 from adray.run import Run
-from adray.training.checkpoint import list_checkpoints
 from adray.training.checks import training_checks
-from adray.training.fit import TrainResult, fit
-from adray.training.loop import CHECKPOINTS, EXPORT
+from adray.training.in_run import fit_in_run
+from adray.training.loop import EXPORT
 
 _log = logging.getLogger(__name__)
 
@@ -50,8 +48,7 @@ def train(config: RankerRunConfig, run: Run) -> None:
     """
     tables, features = _prepare(config, run)
     with run.stage("train"):
-        result = _fit(config, config, run, tables, features)
-    _report_training(run, result)
+        fit_in_run(_task(config, tables, features), config, run)
     _judge(config, run, tables, features, tables.holdout, *_load(run))
 
 
@@ -61,16 +58,9 @@ def export(config: RankerRunConfig, run: Run) -> None:
     Raises:
         ArtifactError: If the run has no checkpoint.
     """
-    saved = list_checkpoints(run.folder / CHECKPOINTS)
-    if not saved:
-        raise ArtifactError(f"run {config.name!r} has no checkpoint in {run.folder / CHECKPOINTS}", "train it first")
     tables, features = _prepare(config, run)
-    # A run that has all its steps behind it has nothing left but to be exported.
-    last = max(one.step for one in saved)
-    training = config.training.model_copy(update={"max_steps": last, "epochs": None, "workers": 0})
     with run.stage("export"):
-        result = _fit(config, config.model_copy(update={"training": training, "resume": True}), run, tables, features)
-    _report_training(run, result)
+        fit_in_run(_task(config, tables, features), config, run, export_only=True)
     with run.stage("evaluate"):
         light, heavy = _load(run)
         if light is not None:
@@ -133,26 +123,8 @@ def _report_unknown(run: Run, light: LightRanker, catalogue: Catalogue) -> None:
         _log.info("%d of %d creatives are unknown to the artifact, for example %r", unknown.size, len(catalogue), first)
 
 
-def _fit(config: RankerRunConfig, how: RankerRunConfig, run: Run, tables: Tables, features: Features) -> TrainResult:
-    task = RankerTask(config.model, config.data, tables, features, config.seed, config.evaluation.batch_rows)
-    return fit(
-        task,
-        how.training,
-        run_folder=run.folder,
-        run_name=config.name,
-        seed=config.seed,
-        resume=how.resume,
-        record=config.model_dump(mode="json"),
-    )
-
-
-def _report_training(run: Run, result: TrainResult) -> None:
-    run.log(result.metrics)
-    run.log({"train/steps": result.steps, "train/epochs": result.epochs, "train/world_size": result.world_size})
-    run.seconds.update({f"train/{name}": seconds for name, seconds in result.seconds.items()})
-    run.artifacts += [str(path) for path in sorted(result.export_folder.iterdir())]
-    curve = run.folder / "plots" / "loss.png"
-    run.add_plot("Training loss", learning_curves(run.folder / "metrics.jsonl", ["train/loss"], curve))
+def _task(config: RankerRunConfig, tables: Tables, features: Features) -> RankerTask:
+    return RankerTask(config.model, config.data, tables, features, config.seed, config.evaluation.batch_rows)
 
 
 def _judge(

@@ -21,7 +21,8 @@ from adray.representation.encoders.mllm_loading import holds_checkpoint
 from adray.run import Run, run_folder
 from adray.training.checkpoint import list_checkpoints
 from adray.training.checks import checkpoint_check, training_checks
-from adray.training.fit import TrainResult, fit
+from adray.training.fit import TrainResult
+from adray.training.in_run import fit_in_run
 from adray.training.loop import CHECKPOINTS, EXPORT
 
 CONFIG = EncoderRunConfig
@@ -47,17 +48,15 @@ def train(config: EncoderRunConfig, run: Run) -> None:
     with run.stage("pairs"):
         _pairs(config, run)
     with run.stage("train"):
-        result = _fit(config, config, run)
+        result = fit_in_run(_task(config, run), config, run)
     _report(run, result)
 
 
 def export(config: EncoderRunConfig, run: Run) -> None:
     """Write the artifact again from the run's last complete checkpoint, without training on."""
     _pairs(config, run)
-    last = max(one.step for one in list_checkpoints(run.folder / CHECKPOINTS))
-    training = config.training.model_copy(update={"max_steps": last, "epochs": None, "workers": 0})
     with run.stage("export"):
-        result = _fit(config, config.model_copy(update={"training": training, "resume": True}), run)
+        result = fit_in_run(_task(config, run), config, run, export_only=True)
     _report(run, result)
 
 
@@ -133,10 +132,10 @@ def _read_marks(path: Path) -> dict[str, int]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _fit(config: EncoderRunConfig, how: EncoderRunConfig, run: Run) -> TrainResult:
+def _task(config: EncoderRunConfig, run: Run) -> ContrastiveTask:
     tables = run.folder / _PAIRS
     lineage = {"pairs": {"path": config.pairs.path, "marks": sha256(run.folder / _PAIRS_FILE)}, "run": config.name}
-    task = ContrastiveTask(
+    return ContrastiveTask(
         config.encoder,
         config.objective,
         config.pairs,
@@ -146,21 +145,9 @@ def _fit(config: EncoderRunConfig, how: EncoderRunConfig, run: Run) -> TrainResu
         config.evaluation.batch_rows,
         lineage,
     )
-    return fit(
-        task,
-        how.training,
-        run_folder=run.folder,
-        run_name=config.name,
-        seed=config.seed,
-        resume=how.resume,
-        record=config.model_dump(mode="json"),
-    )
 
 
 def _report(run: Run, result: TrainResult) -> None:
-    run.log(result.metrics)
-    run.log({"train/steps": result.steps, "train/epochs": result.epochs, "train/world_size": result.world_size})
-    run.seconds.update({f"train/{name}": seconds for name, seconds in result.seconds.items()})
     run.artifacts.append(str(result.export_folder / "encoder"))
     run.add_plot("Contrastive loss", loss_curve(run.folder / "metrics.jsonl", run.folder / "plots" / "loss.png"))
     run.headlines += HEADLINES

@@ -16,7 +16,7 @@ from adray.representation.attributes.heads_model import AttributeHeads, calibrat
 from adray.representation.attributes.heads_task import HeadsTask
 from adray.run import Run
 from adray.training.checks import training_checks
-from adray.training.fit import fit
+from adray.training.in_run import fit_in_run
 
 CONFIG = HeadsRunConfig
 _ROWS = "rows"
@@ -33,16 +33,7 @@ def train(config: HeadsRunConfig, run: Run) -> None:
     run.log({f"data/rows/{name}": count for name, count in prepared.rows.items()})
     task = HeadsTask(prepared.folder, max(config.training.world_sizes()), config.seed)
     with run.stage("train"):
-        result = fit(
-            task,
-            config.training,
-            run_folder=run.folder,
-            run_name=config.name,
-            seed=config.seed,
-            resume=config.resume,
-            record=config.model_dump(mode="json"),
-        )
-    run.log(result.metrics)
+        result = fit_in_run(task, config, run)
     with run.stage("calibrate"):
         _judge(config, run, task, AttributeHeads.load(result.export_folder / "heads"))
 

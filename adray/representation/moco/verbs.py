@@ -16,10 +16,10 @@ from adray.representation.moco.plots import accuracy_over_epochs, learning_curve
 from adray.representation.moco.prepare import Prepared, prepare
 from adray.representation.moco.run_config import MocoRunConfig
 from adray.run import Run
-from adray.training.checkpoint import list_checkpoints
 from adray.training.distributed import seed_everything
-from adray.training.fit import TrainResult, fit
-from adray.training.loop import CHECKPOINTS, EXPORT
+from adray.training.fit import TrainResult
+from adray.training.in_run import fit_in_run
+from adray.training.loop import EXPORT
 
 CONFIG = MocoRunConfig
 HEADLINES = [
@@ -44,7 +44,7 @@ def train(config: MocoRunConfig, run: Run) -> None:
         before = _before(config, prepared)
     print(f"loss: {losses(config)}", file=sys.stderr)
     with run.stage("train"):
-        result = _fit(config, config, run, prepared)
+        result = fit_in_run(prepared.task, config, run)
     _report(config, run, prepared, result, before)
 
 
@@ -53,10 +53,8 @@ def export(config: MocoRunConfig, run: Run) -> None:
     prepared = prepare(config, run)
     with run.stage("baseline"):
         before = _before(config, prepared)
-    last = max(one.step for one in list_checkpoints(run.folder / CHECKPOINTS))
-    training = config.training.model_copy(update={"max_steps": last, "epochs": None, "workers": 0})
     with run.stage("export"):
-        result = _fit(config, config.model_copy(update={"training": training, "resume": True}), run, prepared)
+        result = fit_in_run(prepared.task, config, run, export_only=True)
     _report(config, run, prepared, result, before)
 
 
@@ -87,23 +85,8 @@ def _before(config: MocoRunConfig, prepared: Prepared) -> np.ndarray | None:
     return correct_rows(module.encoder, batches, config.evaluation)
 
 
-def _fit(config: MocoRunConfig, how: MocoRunConfig, run: Run, prepared: Prepared) -> TrainResult:
-    return fit(
-        prepared.task,
-        how.training,
-        run_folder=run.folder,
-        run_name=config.name,
-        seed=config.seed,
-        resume=how.resume,
-        record=config.model_dump(mode="json"),
-    )
-
-
 def _report(config: MocoRunConfig, run: Run, prepared: Prepared, result: TrainResult, before: np.ndarray | None) -> None:
     run.headlines += HEADLINES
-    run.log(result.metrics)
-    run.log({"train/steps": result.steps, "train/epochs": result.epochs, "train/world_size": result.world_size})
-    run.seconds.update({f"train/{name}": seconds for name, seconds in result.seconds.items()})
     run.artifacts.append(str(result.export_folder / "encoder"))
     # Of what was exported, not of what was in memory.
     batches = prepared.judged_with_encoder()
