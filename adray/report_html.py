@@ -48,6 +48,7 @@ def render(run: Run, report: dict[str, Any], config: RunConfig) -> str:
         headlines=list(headline_metrics(metrics, run.headlines).items()),
         groups=group_metrics(metrics),
         stages=stage_shares(report["seconds"]),
+        total_seconds=total_seconds(report["seconds"]),
         tables=run.report_tables,
         plots=[(plot.title, data_uri(plot.path)) for plot in run.plots],
         written=time.strftime("%Y-%m-%d %H:%M %Z"),
@@ -67,6 +68,11 @@ def group_metrics(metrics: dict[str, float | None]) -> dict[str, list[tuple[str,
         group, _, rest = name.partition("/")
         groups.setdefault(group if rest else "", []).append((rest or name, value))
     return groups
+
+
+def total_seconds(seconds: dict[str, float]) -> float:
+    """Seconds of all stages; `a/b` is a part of `a` and counts once."""
+    return sum(value for name, value in seconds.items() if "/" not in name or name.partition("/")[0] not in seconds)
 
 
 def stage_shares(seconds: dict[str, float]) -> list[tuple[str, float, float]]:

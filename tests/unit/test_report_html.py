@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import pytest
 
 from adray.config import RunConfig
-from adray.report_html import cell, format_number, group_metrics, headline_metrics, render, stage_shares
+from adray.report_html import cell, format_number, group_metrics, headline_metrics, render, stage_shares, total_seconds
 from adray.run import Run
 
 PIXEL = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg==")
@@ -51,6 +51,10 @@ def page(tmp_path):
     run.add_table("Objectives", ["objective", "share", "ok"], [["<script>alert(1)</script>", 0.5, True]], note="made by hand")
     run.artifacts.append("/x/light")
     return render(run, run.report("train"), RunConfig(kind="ranker", name="a", seed=41))
+
+
+def test_parts_of_a_stage_count_once():
+    assert total_seconds({"read": 1.0, "train": 4.0, "train/setup": 3.0, "serve/start": 2.0}) == 7.0
 
 
 def test_nothing_is_loaded_from_elsewhere(page):
