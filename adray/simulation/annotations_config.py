@@ -10,6 +10,8 @@ from pydantic import Field, model_validator
 from adray.config import Config, PathStr, RunConfig
 from adray.data.labels import LABELS
 
+Texture = Literal["plain", "striped", "dotted"]
+
 PAPER_MIX = {"available": 0.56, "space_mismatch": 0.13, "size_mismatch": 0.11, "indistinctiveness": 0.09, "shape_hallucination": 0.11}
 """56.4 % of single-shot pictures were judged available (Du et al. 2024, Table 3). How the rest divides is not published: ours."""
 
@@ -52,6 +54,8 @@ class AnnotationsConfig(Config):
     """Share of products that own legs, a base, an arm or a knob: the parts that scenes grow onto products when they hallucinate."""
     size: int = Field(default=64, ge=32, le=512)
     """Width and height of a picture in pixels."""
+    textures: list[Texture] = Field(default=["plain", "striped", "dotted"], min_length=1)
+    """What walls are covered with; each is drawn equally often. Plain walls are the easiest to paint and to measure."""
     cutouts: CutoutsConfig = CutoutsConfig()
     """The products' pictures."""
 
@@ -61,6 +65,8 @@ class AnnotationsConfig(Config):
             raise ValueError(f"mix names {strangers[0]!r}; labels are {', '.join(LABELS)}")
         if min(self.mix.values(), default=0.0) < 0 or not math.isclose(sum(self.mix.values()), 1.0, abs_tol=1e-6):
             raise ValueError(f"mix is {self.mix}; shares are at least 0 and sum to 1")
+        if len(set(self.textures)) != len(self.textures):
+            raise ValueError(f"textures is {self.textures}; name each once")
         if not 1 <= round(self.holdout_products * self.products) < self.products:
             raise ValueError(f"holdout_products is {self.holdout_products} of {self.products} products; leave at least one in each part")
         return self

@@ -19,7 +19,7 @@ from adray.data.storage import find_files
 from adray.errors import AdrayError
 from adray.run import Run
 from adray.simulation.annotations import HOLDOUT, PRODUCTS, TRAIN, WORLD_FILE, simulate_annotations
-from adray.simulation.annotations_config import AnnotationsRunConfig
+from adray.simulation.annotations_config import AnnotationsConfig, AnnotationsRunConfig
 from adray.simulation.annotations_oracle import measure
 
 CONFIG = AnnotationsRunConfig
@@ -90,7 +90,9 @@ def _finished(config: AnnotationsRunConfig, folder: Path) -> dict[str, Any] | No
     if not (folder / WORLD_FILE).is_file():
         return None
     summary: dict[str, Any] = json.loads((folder / WORLD_FILE).read_text(encoding="utf-8"))
-    return summary if (summary["seed"], summary["config"]) == (config.seed, config.world.model_dump(mode="json")) else None
+    # Fields that a world was made before are at what they were then: their defaults.
+    made_with = {**AnnotationsConfig().model_dump(mode="json"), **summary["config"]}
+    return summary if (summary["seed"], made_with) == (config.seed, config.world.model_dump(mode="json")) else None
 
 
 def checks(config: AnnotationsRunConfig, verb: str) -> Iterator[Check]:

@@ -67,6 +67,7 @@ def draw_scenes(config: AnnotationsConfig, products: AnnotatedProducts, members:
     body, length, line, on_left = _place(chosen, rng)
     reference, height, centre, bottom = _references(chosen, body, length, line, on_left, rng)
     hue, wall, floor = _colours(chosen, rng)
+    textures = np.array([TEXTURES.index(name) for name in config.textures])
     clutter = np.where(label == INDISTINCT, rng.choice([MOTLEY, CAMOUFLAGE, NO_CLUTTER], size=n, p=_INDISTINCT_MIX), NO_CLUTTER)
     return Scenes(
         label=label,
@@ -78,7 +79,7 @@ def draw_scenes(config: AnnotationsConfig, products: AnnotatedProducts, members:
         part_right=~on_left,
         line=line,
         hue=hue,
-        texture=rng.integers(len(TEXTURES), size=n),
+        texture=textures[rng.integers(len(textures), size=n)],
         wall=wall,
         floor=floor,
         clutter=clutter,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -15,12 +16,14 @@ from adray.data.images import decode_image
 from adray.data.labels import LABELS
 from adray.data.schema import ANNOTATIONS
 from adray.errors import DataError
+from adray.run import Run
+from adray.simulation import annotations_verbs
 from adray.simulation.annotations import compose, paste, simulate_annotations
-from adray.simulation.annotations_config import AnnotationsConfig, CutoutsConfig
+from adray.simulation.annotations_config import AnnotationsConfig, AnnotationsRunConfig, CutoutsConfig
 from adray.simulation.annotations_oracle import measure, true_labels
 from adray.simulation.annotations_products import NO_PART, crop_to_product, draw_annotated_products, read_cutouts
 from adray.simulation.defects import HALLUCINATION, SIZE, draw_scenes
-from adray.simulation.scenes import box_coverage, disc_coverage
+from adray.simulation.scenes import TEXTURES, box_coverage, disc_coverage
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +65,37 @@ def test_labels_are_true_by_construction(difficulty):
     shares = np.bincount(scenes.label, minlength=5) / 2000
     # Four standard errors of a share over 2,000 draws.
     assert np.abs(shares - config.shares()).max() < 4 * np.sqrt(0.25 / 2000)
+
+
+@pytest.mark.parametrize("textures", [["plain"], ["dotted", "plain"]])
+def test_walls_have_the_textures_that_are_named(textures):
+    config = AnnotationsConfig(products=10, textures=textures, size=48)
+    rng = np.random.default_rng(2)
+    products, _ = draw_annotated_products(config, rng)
+    scenes = draw_scenes(config, products, np.arange(10), 60, rng)
+    assert {prompt.split(", ")[1] for prompt in scenes.prompts()} == {f"{texture} wall" for texture in textures}
+    rooms = compose(scenes, products, 48).pictures.astype(float)
+    # Across the two top rows of an uncluttered wall: nothing changes on a plain one but the shading.
+    calm = (scenes.clutter == 0) & (scenes.body[:, 1] > 8) & (scenes.reference == 0) & (scenes.part_length == 0)
+    rough = np.abs(np.diff(rooms[calm, :6], axis=2)).max(axis=(1, 2, 3)) > 6
+    assert (rough == np.array([TEXTURES[t] != "plain" for t in scenes.texture[calm]])).all()
+
+
+def test_a_world_of_before_a_field_was_there_is_kept_on_resuming(tmp_path):
+    small = {"products": 10, "pictures": 20, "holdout_pictures": 10, "size": 48}
+    config = AnnotationsRunConfig(kind="annotations", name="w", world=small, resume=True)
+    run = Run("w", tmp_path)
+    annotations_verbs.simulate(config, run)
+    summary = tmp_path / "world" / "world.json"
+    older = json.loads(summary.read_text())
+    del older["config"]["textures"]
+    summary.write_text(json.dumps(older))
+    before = summary.stat().st_mtime_ns
+    annotations_verbs.simulate(config, Run("w", tmp_path))
+    assert summary.stat().st_mtime_ns == before
+    other = config.model_copy(update={"world": AnnotationsConfig(**small, textures=["plain"])})
+    annotations_verbs.simulate(other, Run("w", tmp_path))
+    assert summary.stat().st_mtime_ns != before
 
 
 def test_the_oracle_measures_what_was_built(world):
@@ -211,6 +245,7 @@ def test_interlaced_png_is_cropped_to_its_product():
         ({"mix": {"good": 1.0}}, "labels are"),
         ({"mix": {"available": 0.5}}, "sum to 1"),
         ({"cutouts": {"source": "folder"}}, "needs a path"),
+        ({"textures": ["plain", "plain"]}, "name each once"),
         ({"products": 2, "holdout_products": 0.9}, "at least one in each part"),
     ],
 )
