@@ -139,6 +139,18 @@ def index(config: ConfigPath, overrides: Overrides = [], as_json: AsJson = False
 
 
 @app.command()
+def inspect(config: ConfigPath, overrides: Overrides = [], as_json: AsJson = False) -> None:
+    """Judge generated pictures, by a trained inspector or by the simulated world's oracle: a verdict each, and what share passes.
+
+    Examples:
+    - `launch.py inspect configs/oracle.yaml`
+
+    - `launch.py inspect configs/oracle.yaml --set data.pictures=runs/shop/pictures.parquet --set holdout=0.2`
+    """
+    _execute("inspect", config, overrides, as_json)
+
+
+@app.command()
 def serve(config: ConfigPath, overrides: Overrides = [], as_json: AsJson = False) -> None:
     """Serve exported artifacts on live endpoints and print a curl line; Ctrl-C drains and ends.
 

@@ -21,10 +21,10 @@ from adray.errors import AdrayError, ConfigError
 from adray.files import write_text
 from adray.run import Run, open_run
 
-VERBS = ("demo", "simulate", "train", "evaluate", "export", "extract", "embed", "index", "serve", "study")
+VERBS = ("demo", "simulate", "train", "evaluate", "export", "extract", "embed", "index", "inspect", "serve", "study")
 """Every verb that executes a run. `check` is not one: it executes nothing."""
 
-STARTING_VERBS = frozenset({"demo", "simulate", "train", "extract", "embed", "index", "study"})
+STARTING_VERBS = frozenset({"demo", "simulate", "train", "extract", "embed", "index", "inspect", "study"})
 """Verbs that start a run and so own its folder; the others read a run that is there."""
 
 ERROR_FILE = "error.log"
@@ -55,6 +55,7 @@ KINDS: dict[str, Kind] = {
     "demo": Kind("adray.demo", "demo"),
     "annotations": Kind("adray.simulation.annotations_verbs", "simulate"),
     "rfnet": Kind("adray.feedback.verbs", "train"),
+    "oracle": Kind("adray.simulation.oracle.verbs", "inspect"),
     "attributes": Kind("adray.representation.attributes.verbs", "extract"),
     "attribute_heads": Kind("adray.representation.attributes.heads_verbs", "train"),
 }

@@ -40,6 +40,18 @@ def hash_strings(values: pa.Array | pa.ChunkedArray | Sequence[str | None]) -> n
     return np.append(hashes, NULL_HASH)[pc.fill_null(array.indices.cast(pa.int64()), len(hashes)).to_numpy()]
 
 
+def hash_shares(values: pa.Array | pa.ChunkedArray | Sequence[str | None]) -> np.ndarray:
+    """Ids as evenly spread numbers, for parting rows by id: those below 0.2 are a fifth of all ids, always the same fifth.
+
+    Args:
+        values: As `hash_strings`.
+
+    Returns:
+        float64 `[n]` in [0, 1).
+    """
+    return (hash_strings(values).view(np.uint64) >> np.uint64(11)).astype(np.float64) / 2.0**53
+
+
 def _hash_distinct(distinct: pa.Array) -> np.ndarray:
     if pa.types.is_null(distinct.type):
         return np.zeros(len(distinct), np.int64)

@@ -53,16 +53,17 @@ def check_limit(lost: Lost, limit: float, written: Path, kept_at: Path) -> None:
         lost: The table's count.
         limit: Greatest share allowed.
         written: Where the quarantine lies now.
-        kept_at: Where it is moved on failure, because unfinished tables are deleted.
+        kept_at: Where it is moved on failure, because unfinished tables are deleted; the same place where it may stay.
 
     Raises:
         DataError: Naming table, count, share, the first reason and where to read the rest.
     """
     if lost.quarantined == 0 or (lost.share <= limit and lost.kept > 0):
         return
-    shutil.rmtree(kept_at, ignore_errors=True)
-    kept_at.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(written, kept_at)
+    if written != kept_at:
+        shutil.rmtree(kept_at, ignore_errors=True)
+        kept_at.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(written, kept_at)
     raise DataError(
         f"table {lost.table!r}: {lost.quarantined} of {lost.kept + lost.quarantined} rows ({lost.share:.2%}) cannot be used, "
         f"limit {limit:.2%}; first {lost.first}",

@@ -13,9 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from adray.data.bad_rows import BadRowsError
-from adray.data.images import decode_image
 from adray.data.labels import LABELS
-from adray.data.storage import read_bytes
+from adray.data.pictures import image_pixels
 from adray.errors import DataError
 from adray.feedback.config import PICTURES, ModelConfig, RFNetConfig
 from adray.feedback.encoders import Titles
@@ -125,18 +124,6 @@ class Collate:
                 bad.setdefault(row, f"{name}: {error.problem if isinstance(error, DataError) else error}")
                 made.append(torch.zeros(1, 3, side, side))
         return torch.cat(made)
-
-
-def image_pixels(image: dict[str, Any] | None) -> np.ndarray:
-    """Decode a cell of an image column.
-
-    Raises:
-        DataError: If there is no picture or it cannot be decoded.
-        OSError: If its file cannot be read.
-    """
-    if image is None:
-        raise DataError("there is no picture", "")
-    return decode_image(image["bytes"] if image["bytes"] is not None else read_bytes(image["path"]))
 
 
 def _channels(picture: Tensor, name: str) -> Tensor:

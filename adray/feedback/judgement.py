@@ -9,13 +9,15 @@ import numpy as np
 import pyarrow as pa
 
 from adray.data.labels import LABELS
+from adray.data.picture_sheet import picture_sheet
+from adray.data.pictures import image_pixels
 from adray.data.stream import iterate
 from adray.feedback.artifact import load_inspector
 from adray.feedback.config import RFNetRunConfig
-from adray.feedback.inputs import Collate, image_pixels, modalities
+from adray.feedback.inputs import Collate, modalities
 from adray.feedback.metrics import confusion, inspection_metrics
 from adray.feedback.module import predict
-from adray.feedback.plots import confusion_plot, mistakes_sheet
+from adray.feedback.plots import confusion_plot
 from adray.run import Run
 
 HEADLINES = ["feedback/f1", "feedback/ap", "feedback/precision", "feedback/recall", "feedback/accuracy", "feedback/macro_f1"]
@@ -55,7 +57,7 @@ def _mistakes(run: Run, config: RFNetRunConfig, table: str, labels: np.ndarray, 
     for index, row in zip(worst.tolist(), rows, strict=True):
         said = LABELS[int(probabilities[index].argmax())]
         captions.append(f"{row['label']}, said {said}\n{(row['copy'] or '')[:28]}")
-    sheet = mistakes_sheet([image_pixels(row["image"]) for row in rows], captions, run.folder / "plots" / "mistakes.png")
+    sheet = picture_sheet([image_pixels(row["image"]) for row in rows], captions, run.folder / "plots" / "mistakes.png")
     run.add_plot("Worst mistakes", sheet)
 
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
 
 from adray.data.labels import LABELS
-
-_TILE, _ACROSS, _CAPTION = 160, 6, 32
 
 
 def confusion_plot(table: np.ndarray, path: Path) -> Path:
@@ -34,26 +31,4 @@ def confusion_plot(table: np.ndarray, path: Path) -> Path:
     axes.set_yticks(range(len(LABELS)), names, fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
-    return path
-
-
-def mistakes_sheet(pictures: list[np.ndarray], captions: list[str], path: Path) -> Path:
-    """Pictures side by side, captions of up to two lines below.
-
-    Args:
-        pictures: uint8 `[height, width, 3 or 4]` each.
-        captions: One a picture.
-        path: The PNG to write.
-    """
-    step = _TILE + 6
-    rows = -(-len(pictures) // _ACROSS)
-    sheet = Image.new("RGB", (_ACROSS * step, rows * (step + _CAPTION)), "white")
-    draw = ImageDraw.Draw(sheet)
-    for place, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
-        x, y = place % _ACROSS * step, place // _ACROSS * (step + _CAPTION)
-        tile = Image.fromarray(picture).convert("RGB").resize((_TILE, _TILE), Image.Resampling.BICUBIC)
-        sheet.paste(tile, (x, y))
-        draw.text((x, y + _TILE + 2), caption, fill="black")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path)
     return path

@@ -17,9 +17,10 @@ from PIL import Image
 
 from adray.data.adapters.rf1m import Rf1m
 from adray.data.conform import target_schema
-from adray.data.hashing import hash_strings
+from adray.data.hashing import hash_shares
 from adray.data.images import ImageRowError
 from adray.data.labels import LABELS
+from adray.data.pictures import cutout_problem, image_pixels
 from adray.data.quarantine import FOLDER, Lost, check_limit, ensure_readable, quarantine_rows
 from adray.data.ray_tasks import stream_tasks
 from adray.data.row_group_writer import RowGroupWriter
@@ -29,14 +30,13 @@ from adray.data.storage import find_files, is_folder
 from adray.data.validate import Rules, split_rows
 from adray.errors import DataError
 from adray.feedback.config import AnnotationDataConfig, MapsConfig
-from adray.feedback.inputs import as_tensor, image_pixels
+from adray.feedback.inputs import as_tensor
 from adray.feedback.maps import Maps
 from adray.files import replacing_folder, write_json
 
 TABLES_FILE = "annotations.json"
 _VERSION = 1
 _MAP_ROWS = 64
-_OPAQUE = 128
 _COUNTS = ("train", "holdout", "lost", *LABELS)
 _STATS = pa.schema([*((name, pa.int64()) for name in _COUNTS), ("first", pa.string())])
 
@@ -199,8 +199,7 @@ class _Job:
         if split != "by_product":
             yield split, rows
             return
-        share = (hash_strings(rows.column("sku_id")).view(np.uint64) >> np.uint64(11)).astype(np.float64) / 2.0**53
-        held = share < self._config.holdout
+        held = hash_shares(rows.column("sku_id")) < self._config.holdout
         yield "train", rows.filter(pa.array(~held))
         yield "holdout", rows.filter(pa.array(held))
 
@@ -215,13 +214,8 @@ def row_problem(row: dict[str, Any]) -> str:
         cutout = image_pixels(row["cutout"])
     except (ImageRowError, DataError, OSError) as error:
         return f"cutout: {error}"
-    if cutout.shape[2] != 4:
-        return "cutout: it has no alpha channel"
-    if cutout[..., 3].max() == 0:
-        return "cutout: its alpha is 0 everywhere"
-    if cutout[..., 3].max() < _OPAQUE:
-        return f"cutout: the product is empty, no pixel has alpha {_OPAQUE} or more"
-    return ""
+    problem = cutout_problem(cutout)
+    return f"cutout: {problem}" if problem else ""
 
 
 def _rows_of(piece: _Piece, part: int) -> Iterator[tuple[pa.Table, list[tuple[str, str]]]]:

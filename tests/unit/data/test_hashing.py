@@ -8,7 +8,7 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adray.data.hashing import hash_strings
+from adray.data.hashing import hash_shares, hash_strings
 
 
 def test_golden_values() -> None:
@@ -48,3 +48,12 @@ def test_empty_columns() -> None:
 def test_agrees_with_hashing_one_by_one(texts: list[str | None]) -> None:
     expected = [0 if t is None else np.uint64(xxhash.xxh3_64_intdigest(t.encode())).view(np.int64) for t in texts]
     assert hash_strings(texts).tolist() == expected
+
+
+def test_shares_are_even_and_the_same_in_every_table():
+    ids = [f"p{i}" for i in range(4000)]
+    shares = hash_shares(ids)
+    assert ((shares >= 0) & (shares < 1)).all()
+    # Four standard errors of a count of 4,000 draws.
+    assert abs((shares < 0.2).mean() - 0.2) < 4 * np.sqrt(0.16 / 4000)
+    assert hash_shares(ids[::-1]).tolist() == shares[::-1].tolist()
