@@ -1,0 +1,153 @@
+"""The parts of a generator, from an artifact or any folder of diffusers' layout, or on the meta device from their configs alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from adray.errors import ArtifactError, ConfigError
+
+KIND = "generator"
+"""Kind of the artifact that holds a generator."""
+PARTS = ("unet", "controlnet", "vae", "text_encoder", "tokenizer", "scheduler")
+"""The folders of diffusers' layout that are read."""
+
+
+@dataclass
+class Components:
+    """A generator's parts, each as diffusers or transformers knows it.
+
+    Attributes:
+        unet: `UNet2DConditionModel`.
+        controlnet: `ControlNetModel`.
+        vae: `AutoencoderKL`, or `PatchAutoencoder`.
+        text_encoder: `CLIPTextModel`.
+        tokenizer: Turns prompts into ids; None where only shapes are followed.
+        scheduler: The noise schedule that it was trained with.
+    """
+
+    unet: Any
+    controlnet: Any
+    vae: Any
+    text_encoder: Any
+    tokenizer: Any
+    scheduler: Any
+
+    def networks(self) -> list[nn.Module]:
+        """The four networks."""
+        return [self.unet, self.controlnet, self.vae, self.text_encoder]
+
+    def to(self, device: torch.device | str) -> Components:
+        """Move the networks, in place."""
+        for network in self.networks():
+            network.to(device)
+        return self
+
+    @property
+    def latent_scale(self) -> int:
+        """Pixels per latent cell."""
+        config = self.vae.config
+        return int(config["patch"]) if "patch" in config else 2 ** (len(config["block_out_channels"]) - 1)
+
+
+def load_components(path: str | Path, controlnet: str | Path | None = None) -> Components:
+    """Load a generator; nothing is fetched, and weights are read from safetensors alone.
+
+    Args:
+        path: An artifact of kind `generator`, whose files are then verified, or a folder that diffusers saved: `unet/`, `vae/`, ...
+        controlnet: A ControlNet's folder, in place of `path/controlnet`.
+
+    Raises:
+        ArtifactError: If the artifact is damaged.
+        ConfigError: If a part is missing or cannot be loaded.
+    """
+    folders = _folders(path, controlnet)
+    loaded = {name: _load(name, folder) for name, folder in folders.items()}
+    for name in ("unet", "controlnet", "vae", "text_encoder"):
+        loaded[name].eval()
+    return Components(**loaded)
+
+
+def meta_components(path: str | Path, controlnet: str | Path | None = None) -> Components:
+    """Build a generator on the meta device from its configs: shapes without memory. No weights need to be there.
+
+    Raises:
+        ConfigError: If a part's config is missing or unknown.
+    """
+    folders = _folders(path, controlnet, verify=False)
+    built: dict[str, Any] = {}
+    with torch.device("meta"):
+        for name, folder in folders.items():
+            built[name] = _load(name, folder) if name in ("tokenizer", "scheduler") else _empty(name, folder)
+    return Components(**built)
+
+
+def _folders(path: str | Path, controlnet: str | Path | None, verify: bool = True) -> dict[str, Path]:
+    from adray.artifact import load_artifact
+
+    root = Path(path)
+    if not root.is_dir():
+        raise ArtifactError(f"no generator at {root}", "train one with a config of kind diffusion, or give a folder of diffusers' layout")
+    if verify and (root / "artifact.json").is_file():
+        load_artifact(root, KIND)
+    folders = {name: root / name for name in PARTS}
+    if controlnet is not None:
+        # A ControlNet saved alone is its folder itself; in a pipeline's folder it is a part.
+        own = Path(controlnet)
+        folders["controlnet"] = own if (own / "config.json").is_file() else own / "controlnet"
+    for name, folder in folders.items():
+        if not folder.is_dir():
+            cure = "set controlnet to a ControlNet's folder" if name == "controlnet" else "give a folder of diffusers' layout"
+            raise ConfigError(f"generator {root} has no {name} in {folder}", cure)
+    return folders
+
+
+def _load(name: str, folder: Path) -> Any:
+    import diffusers
+    from transformers import AutoTokenizer, CLIPTextModel
+
+    from adray.generation.autoencoder import PatchAutoencoder
+
+    try:
+        if name == "tokenizer":
+            return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        if name == "text_encoder":
+            return CLIPTextModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        if name == "scheduler":
+            # Samplers are chosen by the run; all of them read the same noise schedule.
+            return diffusers.DDIMScheduler.from_pretrained(folder, local_files_only=True)
+        return _class(name, folder, PatchAutoencoder).from_pretrained(folder, local_files_only=True, use_safetensors=True)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        problem = f"generator's {name} in {folder} cannot be loaded: {' '.join(str(error).split())[:200]}"
+        raise ConfigError(problem, "give a folder of diffusers' layout with safetensors weights") from None
+
+
+def _empty(name: str, folder: Path) -> Any:
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    from adray.generation.autoencoder import PatchAutoencoder
+
+    if name == "text_encoder":
+        return CLIPTextModel(CLIPTextConfig.from_dict(_config(folder)))
+    return _class(name, folder, PatchAutoencoder).from_config(_config(folder))
+
+
+def _class(name: str, folder: Path, patches: type) -> Any:
+    import diffusers
+
+    if name == "vae":
+        return patches if _config(folder).get("_class_name") == patches.__name__ else diffusers.AutoencoderKL
+    return {"unet": diffusers.UNet2DConditionModel, "controlnet": diffusers.ControlNetModel}[name]
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    try:
+        values: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{folder / 'config.json'} cannot be read: {error}", "give a folder of diffusers' layout") from None
+    return values

@@ -1,0 +1,98 @@
+"""What fine-tuning needs, found before anything slow starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from adray.artifact import load_artifact
+from adray.checks import Check
+from adray.data.parquet import open_parquet
+from adray.errors import AdrayError, ArtifactError, ResourceError
+from adray.feedback.artifact import KIND, load_inspector
+from adray.generation.components import Components, meta_components
+from adray.generation.footprint import feedback_footprint, parameters
+from adray.generation.rfft.config import RfftRunConfig
+from adray.generation.rfft.source import request_columns
+from adray.generation.schedule import make_scheduler
+from adray.run import run_folder
+from adray.training.checks import checkpoint_check, training_checks
+from adray.training.loop import EXPORT
+
+
+def all_checks(config: RfftRunConfig, verb: str) -> Iterator[Check]:
+    """Products, inspector, the generator built without memory, memory per worker, and the trainer's own checks."""
+    folder = run_folder(config)
+    if verb == "evaluate":
+        there = (folder / EXPORT / "generator").exists()
+        missing = ArtifactError(f"run {config.name!r} has no artifact in {folder / EXPORT}", "train it first")
+        yield Check("artifact", str(folder / EXPORT), None if there else missing)
+    elif verb == "export":
+        yield checkpoint_check(config.name, folder)
+    for name, path in (("data.train", config.data.train), ("data.holdout", config.data.holdout)):
+        yield _table_check(name, path)
+    inspector, check = _inspector(config)
+    yield check
+    try:
+        parts = meta_components(config.generator, config.controlnet)
+        make_scheduler(parts.scheduler, config.sampling.scheduler, config.sampling.steps)
+    except AdrayError as error:
+        yield Check("generator", config.generator, error)
+        return
+    trained = parameters([parts.controlnet])
+    frozen = parameters([parts.unet, parts.vae, parts.text_encoder])
+    yield Check("generator", f"{config.generator}: {trained:,} trained parameters (ControlNet), {frozen:,} frozen")
+    yield _side_check(config, parts)
+    if verb == "train":
+        yield memory_check(config, parts, inspector)
+        yield from training_checks(config.training, lanes=config.data.lanes, run_folder=folder, parameters=trained)
+
+
+def memory_check(config: RfftRunConfig, parts: Components, inspector: int) -> Check:
+    """Memory of one worker; a problem where a GPU that is there is too small."""
+    training = config.training
+    micro, _ = training.micro_batch(training.world_sizes()[0])
+    found = feedback_footprint(
+        parts,
+        config.placement.size,
+        micro,
+        teacher=config.feedback.regulariser != "none",
+        half=training.precision != "fp32",
+        recompute=training.gradient_checkpointing,
+        inspector=inspector,
+    )
+    text = f"{found.text()} of {micro} pictures of {config.placement.size} px"
+    if not training.gpus or not torch.cuda.is_available():
+        return Check("memory per worker", text)
+    there = torch.cuda.get_device_properties(0).total_memory
+    problem = ResourceError(f"a worker needs {text}, its GPU has {there / 2**30:.0f} GiB", "lower training.micro_batch_size")
+    return Check("memory per worker", text, problem if found.total > there else None)
+
+
+def _table_check(name: str, path: str) -> Check:
+    try:
+        table = open_parquet(path)
+        columns = request_columns(table.schema.names, path)
+    except AdrayError as error:
+        return Check(name, path, error)
+    return Check(name, f"{path}: {table.rows:,} rows, reads {', '.join(columns)}")
+
+
+def _inspector(config: RfftRunConfig) -> tuple[int, Check]:
+    path = config.feedback.inspector
+    try:
+        artifact = load_artifact(path, KIND)
+        count = parameters([load_inspector(artifact)])
+    except AdrayError as error:
+        return 0, Check("inspector", path, error)
+    return count, Check("inspector", f"{path}, content {artifact.content_hash[:12]}, {count:,} parameters")
+
+
+def _side_check(config: RfftRunConfig, parts: Components) -> Check:
+    """Whether pictures of the wanted size are a whole number of what the UNet halves."""
+    halvings = len(parts.unet.config.block_out_channels) - 1
+    step, side = parts.latent_scale * 2**halvings, config.placement.size
+    text = f"{side} px, {side // parts.latent_scale} x {side // parts.latent_scale} latent cells"
+    problem = ResourceError(f"placement.size is {side}", f"the generator takes multiples of {step}")
+    return Check("picture size", text, problem if side % step else None)

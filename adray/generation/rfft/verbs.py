@@ -1,0 +1,65 @@
+"""What the command line calls for configs of kind `rfft`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from adray.checks import Check
+from adray.errors import ArtifactError
+from adray.generation.rfft.checks import all_checks
+from adray.generation.rfft.config import RfftRunConfig
+from adray.generation.rfft.judgement import judge
+from adray.generation.rfft.task import FeedbackTask
+from adray.run import Run
+from adray.training.in_run import fit_in_run
+from adray.training.loop import EXPORT
+
+CONFIG = RfftRunConfig
+
+
+def train(config: RfftRunConfig, run: Run) -> None:
+    """Fine-tune the ControlNet, export the generator with it, and compare pictures before and after.
+
+    Raises:
+        AdrayError: Whatever is the user's to mend in data, artifacts, config or resources.
+    """
+    with run.stage("train"):
+        result = fit_in_run(FeedbackTask(config), config, run)
+    run.artifacts += [str(path) for path in sorted(result.export_folder.iterdir())]
+    with run.stage("evaluate"):
+        judge(run, config, _tuned(run.folder))
+
+
+def export(config: RfftRunConfig, run: Run) -> None:
+    """Write the artifact again from the run's last complete checkpoint, without training on.
+
+    Raises:
+        ArtifactError: If the run has no checkpoint.
+    """
+    with run.stage("export"):
+        result = fit_in_run(FeedbackTask(config), config, run, export_only=True)
+    run.artifacts += [str(path) for path in sorted(result.export_folder.iterdir())]
+
+
+def evaluate(config: RfftRunConfig, run: Run) -> None:
+    """Compare pictures before and after once more, for example with other products or more of them.
+
+    Raises:
+        ArtifactError: If the run has no artifact yet.
+    """
+    tuned = _tuned(run.folder)
+    with run.stage("evaluate"):
+        judge(run, config, tuned)
+
+
+def checks(config: RfftRunConfig, verb: str) -> Iterable[Check]:
+    """Generator, inspector, products, memory, batch arithmetic and resources."""
+    return all_checks(config, verb)
+
+
+def _tuned(folder: Path) -> Path:
+    path = folder / EXPORT / "generator"
+    if not path.exists():
+        raise ArtifactError(f"no artifact in {folder / EXPORT}", "train it first")
+    return path
