@@ -54,6 +54,11 @@ class Components:
         config = self.vae.config
         return int(config["patch"]) if "patch" in config else 2 ** (len(config["block_out_channels"]) - 1)
 
+    @property
+    def inpaints(self) -> bool:
+        """Whether the UNet reads the mask and the masked picture beside x_t, as Stable Diffusion's inpainting checkpoints do."""
+        return int(self.unet.config["in_channels"]) == 2 * int(self.vae.config["latent_channels"]) + 1
+
 
 def load_components(path: str | Path, controlnet: str | Path | None = None) -> Components:
     """Load a generator; nothing is fetched, and weights are read from safetensors alone.

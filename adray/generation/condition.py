@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 import numpy as np
@@ -27,6 +28,8 @@ class Condition:
         edges: float `[n, 3, side, side]` in [0, 1], what the ControlNet sees; both branches get it.
         product: float `[n, c, h, w]`, clean latents of the product picture.
         repaint: float `[n, 1, h, w]`, 1 where a cell may be repainted, 0 where the product's latents are kept.
+        known: float `[n, 1 + c, h, w]`, what an inpainting UNet reads beside x_t: the mask, and the latents of the picture without
+            what may be repainted; None for UNets that read x_t alone.
     """
 
     text: Tensor
@@ -34,13 +37,15 @@ class Condition:
     edges: Tensor
     product: Tensor
     repaint: Tensor
+    known: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.edges)
 
     def to(self, device: torch.device | str) -> Condition:
         """Copy to a device."""
-        return Condition(*(getattr(self, f.name).to(device) for f in fields(self)))
+        moved = {name: value.to(device) for name, value in vars(self).items() if value is not None}
+        return Condition(**moved)
 
 
 def cutout_tensor(cutouts: np.ndarray) -> Tensor:
@@ -75,18 +80,35 @@ def encode_prompts(components: Components, prompts: Sequence[str]) -> Tensor:
     return components.text_encoder(tokens.input_ids.to(device))[0]
 
 
+def product_pictures(cutouts: np.ndarray) -> Tensor:
+    """Cut-outs uint8 `[n, side, side, 4]` on black: float `[n, 3, side, side]` in [-1, 1]."""
+    straight = cutout_tensor(cutouts)
+    return 2.0 * straight[:, :3] * straight[:, 3:] - 1.0
+
+
 @torch.no_grad()
-def encode_products(components: Components, cutouts: np.ndarray) -> Tensor:
-    """Clean, scaled latents float `[n, c, h, w]` of cut-outs uint8 `[n, side, side, 4]` on black.
+def encode_pictures(components: Components, pictures: Tensor) -> Tensor:
+    """Clean, scaled latents float `[n, c, h, w]` of pictures float `[n, 3, side, side]` in [-1, 1].
 
     The mode of the encoder's distribution, not a draw: a picture depends on its own seed alone.
     """
-    straight = cutout_tensor(cutouts)
-    pictures = straight[:, :3] * straight[:, 3:]
-    weight = next(components.vae.parameters(), None)
-    if weight is not None:
-        pictures = pictures.to(weight.device, weight.dtype)
-    return components.vae.encode(2.0 * pictures - 1.0).latent_dist.mode() * components.vae.config.scaling_factor
+    like = next(chain(components.vae.parameters(), components.vae.buffers()))
+    return components.vae.encode(pictures.to(like.device, like.dtype)).latent_dist.mode() * components.vae.config.scaling_factor
+
+
+def known_latents(components: Components, pictures: Tensor, masks: np.ndarray) -> Tensor:
+    """What an inpainting UNet reads beside x_t (Rombach et al. 2022, section 4.5): the mask, and latents of the masked picture.
+
+    Args:
+        components: The generator.
+        pictures: float `[n, 3, side, side]` in [-1, 1].
+        masks: bool `[n, side, side]`, where pixels may be repainted; they are 0, a mid grey, in the masked picture.
+
+    Returns:
+        float `[n, 1 + c, h, w]`.
+    """
+    masked = encode_pictures(components, pictures * torch.from_numpy(~masks)[:, None].to(pictures))
+    return torch.cat([cell_mask(masks, components.latent_scale, "nearest").to(masked), masked], dim=1)
 
 
 def decode_latents(components: Components, latents: Tensor) -> Tensor:
@@ -108,6 +130,11 @@ def make_condition(
     """
     masks = inpaint_masks(cutouts)
     edges = torch.from_numpy(canny_edges(cutouts)).permute(0, 3, 1, 2).float() / 255.0
-    product = encode_products(components, cutouts)
+    pictures = product_pictures(cutouts)
+    product = encode_pictures(components, pictures)
     text, negative = encode_prompts(components, prompts), encode_prompts(components, negatives)
-    return Condition(text, negative, edges, product, cell_mask(masks, components.latent_scale, mask_cells)).to(product.device)
+    repaint, known = cell_mask(masks, components.latent_scale, mask_cells), None
+    if components.inpaints:
+        # The UNet was taught to keep what is known; nothing is forced upon its latents.
+        repaint, known = torch.ones_like(repaint), known_latents(components, pictures, masks)
+    return Condition(text, negative, edges, product, repaint, known).to(product.device)

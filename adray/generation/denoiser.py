@@ -30,13 +30,21 @@ def branches(
     """
     text = torch.cat([condition.negative, condition.text])
     edges = torch.cat([condition.edges, condition.edges])
-    output = predict(unet, controlnet, torch.cat([latents, latents]), timestep, text, edges, control_scale)
+    known = None if condition.known is None else torch.cat([condition.known, condition.known])
+    output = predict(unet, controlnet, torch.cat([latents, latents]), timestep, text, edges, known, control_scale)
     negative, positive = output.chunk(2)
     return negative, positive
 
 
 def predict(
-    unet: nn.Module, controlnet: nn.Module, latents: Tensor, timestep: Tensor | int, text: Tensor, edges: Tensor, control_scale: float = 1.0
+    unet: nn.Module,
+    controlnet: nn.Module,
+    latents: Tensor,
+    timestep: Tensor | int,
+    text: Tensor,
+    edges: Tensor,
+    known: Tensor | None = None,
+    control_scale: float = 1.0,
 ) -> Tensor:
     """The UNet's output with the ControlNet's residuals added (Zhang et al. 2023).
 
@@ -47,6 +55,7 @@ def predict(
         timestep: One for all rows, or int64 `[n]`.
         text: float `[n, length, width]`.
         edges: float `[n, 3, side, side]`.
+        known: float `[n, 1 + c, h, w]` for inpainting UNets; the ControlNet does not read it.
         control_scale: Weight of the residuals.
 
     Returns:
@@ -56,7 +65,7 @@ def predict(
         latents, timestep, encoder_hidden_states=text, controlnet_cond=edges, conditioning_scale=control_scale, return_dict=False
     )
     output: Any = unet(
-        latents,
+        latents if known is None else torch.cat([latents, known], dim=1),
         timestep,
         encoder_hidden_states=text,
         down_block_additional_residuals=down,

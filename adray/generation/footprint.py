@@ -70,10 +70,11 @@ def feedback_footprint(
     with torch.device("meta"):
         latents, text = torch.zeros(2 * rows, channels, cells, cells), torch.zeros(2 * rows, tokens, width)
         edges = torch.zeros(2 * rows, 3, side, side)
+        known = torch.zeros(2 * rows, 1 + channels, cells, cells) if parts.inpaints else None
         after_residuals = [*unet.up_blocks, unet.conv_norm_out, unet.conv_out]
         kept = _kept(
             [controlnet, *after_residuals],
-            lambda: predict(unet, controlnet, latents, torch.zeros(2 * rows, dtype=torch.int64), text, edges),
+            lambda: predict(unet, controlnet, latents, torch.zeros(2 * rows, dtype=torch.int64), text, edges, known),
             recompute,
         )
         kept += _kept([vae], lambda: vae.decode(torch.zeros(rows, channels, cells, cells)).sample, recompute)

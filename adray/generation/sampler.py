@@ -82,7 +82,7 @@ def denoise(
     for index, timestep in enumerate(timesteps[:stop]):
         scaled = scheduler.scale_model_input(latents, timestep)
         if sampling.guidance == 1.0:
-            output = predict(unet, controlnet, scaled, timestep, condition.text, condition.edges, sampling.control_scale)
+            output = predict(unet, controlnet, scaled, timestep, condition.text, condition.edges, condition.known, sampling.control_scale)
         else:
             output = guided(*branches(unet, controlnet, scaled, timestep, condition, sampling.control_scale), sampling.guidance)
         latents = scheduler.step(output, timestep, latents, return_dict=False, **options)[0]

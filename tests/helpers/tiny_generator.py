@@ -14,7 +14,7 @@ SIDE = 32
 WORDS = ["red", "blue", "green", "room", "plain", "wall", "mini", "giant", "kettle", "chair"]
 
 
-def tiny_components(prediction_type: str = "epsilon", seed: int = 0) -> Components:
+def tiny_components(prediction_type: str = "epsilon", seed: int = 0, inpaints: bool = False) -> Components:
     """Latents of 4 channels on 8 x 8 cells of 4 pixels."""
     torch.manual_seed(seed)
     sizes = {
@@ -25,8 +25,10 @@ def tiny_components(prediction_type: str = "epsilon", seed: int = 0) -> Componen
         "cross_attention_dim": 16,
         "attention_head_dim": 8,
     }
-    unet = UNet2DConditionModel(sample_size=8, in_channels=4, out_channels=4, up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"), **sizes)
-    controlnet = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(8, 16, 16))
+    unet = UNet2DConditionModel(
+        sample_size=8, in_channels=9 if inpaints else 4, out_channels=4, up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"), **sizes
+    )
+    controlnet = ControlNetModel(in_channels=4, conditioning_embedding_out_channels=(8, 16, 16), **sizes)
     # A fresh ControlNet's residuals are zero; tests want one that says something.
     for part in [*controlnet.controlnet_down_blocks, controlnet.controlnet_mid_block]:
         torch.nn.init.normal_(part.weight, std=0.3)

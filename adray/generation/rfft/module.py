@@ -101,7 +101,7 @@ class FeedbackModule(TrainModule):
     def _outputs(self, latents: Tensor, timestep: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
         scale = self._sampling.control_scale
         if self._sampling.guidance == 1.0 and self._feedback.regulariser != "cc":
-            alone = predict(self.unet, self.controlnet, latents, timestep, condition.text, condition.edges, scale)
+            alone = predict(self.unet, self.controlnet, latents, timestep, condition.text, condition.edges, condition.known, scale)
             return alone, alone
         return branches(self.unet, self.controlnet, latents, timestep, condition, scale)
 
@@ -119,7 +119,7 @@ class FeedbackModule(TrainModule):
         assert self.teacher is not None
         with torch.no_grad():
             if outputs[0] is outputs[1]:
-                alone = predict(self.unet, self.teacher, latents, timestep, condition.text, condition.edges, scale)
+                alone = predict(self.unet, self.teacher, latents, timestep, condition.text, condition.edges, condition.known, scale)
                 teacher = (alone, alone)
             else:
                 teacher = branches(self.unet, self.teacher, latents, timestep, condition, scale)

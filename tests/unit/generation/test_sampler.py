@@ -21,8 +21,10 @@ def parts():
     return tiny_components()
 
 
-@pytest.mark.parametrize("name", ["ddim", "euler_a", "dpmpp_2m_sde"])
-def test_latents_are_those_of_diffusers_own_inpainting_pipeline(parts, name):
+@pytest.mark.parametrize(("name", "inpaints"), [("ddim", False), ("ddim", True), ("euler_a", False), ("dpmpp_2m_sde", False)])
+def test_latents_are_those_of_diffusers_own_inpainting_pipeline(name, inpaints):
+    parts = tiny_components(inpaints=inpaints)
+    assert parts.inpaints is inpaints
     cutouts = box_cutouts(2)
     sampling = SamplingConfig(scheduler=name, steps=5, guidance=3.0, control_scale=0.8)
     condition = make_condition(parts, cutouts, PROMPTS[:2], ["", "green"])
