@@ -56,6 +56,7 @@ KINDS: dict[str, Kind] = {
     "annotations": Kind("adray.simulation.annotations_verbs", "simulate"),
     "rfnet": Kind("adray.feedback.verbs", "train"),
     "oracle": Kind("adray.simulation.oracle.verbs", "inspect"),
+    "rfft": Kind("adray.generation.rfft.verbs", "train"),
     "attributes": Kind("adray.representation.attributes.verbs", "extract"),
     "attribute_heads": Kind("adray.representation.attributes.heads_verbs", "train"),
 }

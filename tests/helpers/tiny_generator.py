@@ -14,12 +14,14 @@ SIDE = 32
 WORDS = ["red", "blue", "green", "room", "plain", "wall", "mini", "giant", "kettle", "chair"]
 
 
-def tiny_components(prediction_type: str = "epsilon", seed: int = 0, inpaints: bool = False) -> Components:
+def tiny_components(
+    prediction_type: str = "epsilon", seed: int = 0, inpaints: bool = False, widths: tuple[int, int] = (16, 32)
+) -> Components:
     """Latents of 4 channels on 8 x 8 cells of 4 pixels."""
     torch.manual_seed(seed)
     sizes = {
         "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
-        "block_out_channels": (16, 32),
+        "block_out_channels": widths,
         "layers_per_block": 1,
         "norm_num_groups": 8,
         "cross_attention_dim": 16,

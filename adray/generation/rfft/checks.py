@@ -11,6 +11,7 @@ from adray.checks import Check
 from adray.data.parquet import open_parquet
 from adray.errors import AdrayError, ArtifactError, ResourceError
 from adray.feedback.artifact import KIND, load_inspector
+from adray.generation.architectures import meta_architecture
 from adray.generation.components import Components, meta_components
 from adray.generation.footprint import feedback_footprint, parameters
 from adray.generation.rfft.config import RfftRunConfig
@@ -37,12 +38,15 @@ def all_checks(config: RfftRunConfig, verb: str) -> Iterator[Check]:
     try:
         parts = meta_components(config.generator, config.controlnet)
         make_scheduler(parts.scheduler, config.sampling.scheduler, config.sampling.steps)
+        yield Check("generator", config.generator)
     except AdrayError as error:
         yield Check("generator", config.generator, error)
-        return
+        if config.architecture is None:
+            return
+        parts = meta_architecture(config.architecture)
     trained = parameters([parts.controlnet])
     frozen = parameters([parts.unet, parts.vae, parts.text_encoder])
-    yield Check("generator", f"{config.generator}: {trained:,} trained parameters (ControlNet), {frozen:,} frozen")
+    yield Check("networks", f"{trained:,} trained parameters (ControlNet), {frozen:,} frozen")
     yield _side_check(config, parts)
     if verb == "train":
         yield memory_check(config, parts, inspector)

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from adray.config import Config, PathStr, RunConfig
+from adray.generation.architectures import Architecture
 from adray.generation.placement import PlacementConfig
 from adray.generation.prompts import PromptConfig
 from adray.generation.sampler import SamplingConfig
@@ -69,6 +70,8 @@ class RfftRunConfig(RunConfig):
     """The generator: an artifact of kind `generator`, or a folder of diffusers' layout."""
     controlnet: PathStr | None = None
     """A ControlNet's folder, where the generator's has none or another one is wanted."""
+    architecture: Architecture | None = None
+    """What `check` reckons memory with while `generator` is not there yet."""
     data: RequestDataConfig
     """The products."""
     placement: PlacementConfig

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from adray.artifact import load_artifact
+from adray.errors import AdrayError
+from adray.generation.components import KIND, load_components
+from tests.helpers.rfft_run import prepare, run, training
+
+
+@pytest.fixture(scope="module")
+def values(tmp_path_factory):
+    return prepare(tmp_path_factory.mktemp("rfft"))
+
+
+@pytest.fixture(scope="module")
+def whole(values):
+    return run({**values, "name": "whole", "training": training()})
+
+
+def tuned(run):
+    return run.folder / "export" / "generator"
+
+
+def weights(run, part="controlnet"):
+    return load_file(tuned(run) / part / "diffusion_pytorch_model.safetensors")
+
+
+def test_a_run_tunes_the_controlnet_alone_and_says_what_changed(values, whole):
+    done, report = whole
+    assert report["metrics"]["train/steps"] == 4
+    before, after = load_components(values["generator"]), load_components(tuned(done))
+    for name in ("unet", "vae", "text_encoder"):
+        old, new = getattr(before, name).state_dict(), getattr(after, name).state_dict()
+        assert all(torch.equal(old[key], new[key]) for key in old), name
+    old = before.controlnet.state_dict()
+    moved = [key for key, value in after.controlnet.state_dict().items() if not torch.equal(old[key], value)]
+    assert len(moved) > len(old) // 2
+    metrics = report["metrics"]
+    assert metrics["generation/pictures"] == 6
+    assert metrics["generation/reward_gain"] == pytest.approx(
+        metrics["generation/available_after"] - metrics["generation/available_before"]
+    )
+    assert (done.folder / "plots" / "pairs.png").is_file()
+    artifact = load_artifact(tuned(done), KIND)
+    assert artifact.lineage["generator"] == values["generator"]
+    assert artifact.lineage["inspector"]["content_hash"] == load_artifact(values["feedback"]["inspector"]).content_hash
+
+
+def test_a_stopped_run_goes_on_to_the_same_weights(values, whole):
+    half = {**values, "name": "half"}
+    run({**half, "training": training(max_steps=2)})
+    resumed, _ = run({**half, "training": training(), "resume": True})
+    for key, value in weights(whole[0]).items():
+        assert torch.equal(weights(resumed)[key], value), key
+
+
+def test_export_and_evaluate_read_the_run(values, whole):
+    done, report = whole
+    config = {**values, "name": "whole", "training": training()}
+    kept = weights(done)
+    run(config, "export")
+    assert all(torch.equal(weights(done)[key], value) for key, value in kept.items())
+    _, again = run(config, "evaluate")
+    for name in ("generation/available_before", "generation/available_after"):
+        assert again["metrics"][name] == report["metrics"][name]
+
+
+def test_two_workers_on_ray_reach_the_weights_of_one(values, whole, ray_cluster):
+    two, _ = run({**values, "name": "two", "training": training(workers=2)})
+    for key, value in weights(whole[0]).items():
+        assert torch.allclose(weights(two)[key], value, atol=2e-4), key
+
+
+def test_what_cannot_be_tuned_is_refused_in_one_line(values, tmp_path):
+    with pytest.raises(AdrayError, match=r"no artifact at .*nothing"):
+        run({**values, "name": "a", "feedback": {**values["feedback"], "inspector": str(tmp_path / "nothing")}, "training": training()})
+    with pytest.raises(AdrayError, match="placement.size is 30"):
+        run({**values, "name": "b", "placement": {"size": 30, "keep_loc": True}, "training": training()})
