@@ -143,7 +143,9 @@ def inspect(config: ConfigPath, overrides: Overrides = [], as_json: AsJson = Fal
     """Judge generated pictures, by a trained inspector or by the simulated world's oracle: a verdict each, and what share passes.
 
     Examples:
-    - `launch.py inspect configs/oracle.yaml`
+    - `launch.py inspect configs/inspection.yaml --set data.pictures=shop/pictures.parquet`
+
+    - `launch.py inspect configs/inspection.yaml --set job.workers=4 --set resume=true` goes on where it stopped
 
     - `launch.py inspect configs/oracle.yaml --set data.pictures=runs/shop/pictures.parquet --set holdout=0.2`
     """

@@ -55,6 +55,7 @@ KINDS: dict[str, Kind] = {
     "demo": Kind("adray.demo", "demo"),
     "annotations": Kind("adray.simulation.annotations_verbs", "simulate"),
     "rfnet": Kind("adray.feedback.verbs", "train"),
+    "inspection": Kind("adray.feedback.inspection.verbs", "inspect"),
     "oracle": Kind("adray.simulation.oracle.verbs", "inspect"),
     "rfft": Kind("adray.generation.rfft.verbs", "train"),
     "attributes": Kind("adray.representation.attributes.verbs", "extract"),

@@ -36,6 +36,22 @@ def image_pixels(image: Mapping[str, Any] | None) -> np.ndarray:
     return pixels
 
 
+def on_white(pixels: np.ndarray) -> np.ndarray:
+    """Transparency laid on white, which is what a page shows through it.
+
+    Args:
+        pixels: uint8 `[height, width, 3 or 4]`.
+
+    Returns:
+        uint8 `[height, width, 3]`.
+    """
+    if pixels.shape[2] == 3:
+        return pixels
+    alpha = pixels[:, :, 3:].astype(np.uint16)
+    # Exact division by 255 with rounding, as in integer compositing.
+    return ((pixels[:, :, :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
 def cutout_problem(pixels: np.ndarray) -> str:
     """Why a decoded cut-out cannot be used; empty where it can.
 
@@ -72,4 +88,4 @@ def read_pair(image: Mapping[str, Any] | None, cutout: Mapping[str, Any] | None)
         problem = f"it is {sizes[0]}, the picture {sizes[1]}; it must lie on the picture's canvas"
     if problem:
         raise ImageRowError(f"cutout: {problem}", "")
-    return found["image"][..., :3], found["cutout"]
+    return on_white(found["image"]), found["cutout"]

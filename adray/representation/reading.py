@@ -9,6 +9,7 @@ import pyarrow as pa
 from PIL import Image
 
 from adray.data.images import ImageRowError, decode_image
+from adray.data.pictures import on_white
 from adray.data.storage import join, read_bytes
 from adray.errors import DataError
 from adray.representation.creatives import Creatives
@@ -88,19 +89,11 @@ def _picture(image: dict[str, Any] | None, at_least: int | None, root: str | Non
     pixels = decode_image(data, at_least=at_least)
     if 0 in pixels.shape[:2]:
         raise ImageRowError("the picture has no pixels", "")
-    return _reduced(_on_white(pixels), at_least)
+    return _reduced(on_white(pixels), at_least)
 
 
 def _whole(path: str, root: str | None) -> str:
     return path if root is None or path.startswith("/") or "://" in path else join(root, path)
-
-
-def _on_white(pixels: np.ndarray) -> np.ndarray:
-    if pixels.shape[2] == 3:
-        return pixels
-    alpha = pixels[:, :, 3:].astype(np.uint16)
-    # Exact division by 255 with rounding, as in integer compositing.
-    return ((pixels[:, :, :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 
 def _reduced(pixels: np.ndarray, at_least: int | None) -> np.ndarray:

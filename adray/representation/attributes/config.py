@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from adray.config import Config, PathStr, RunConfig
+from adray.data.piecework.config import WorkConfig
 from adray.representation.attributes.logos import LogoConfig
 from adray.representation.attributes.mllm_config import MllmExtractorConfig
 from adray.representation.attributes.ocr import OcrConfig
@@ -70,15 +71,9 @@ class HeadsConfig(Config):
     """Table of the creatives' vectors, by the encoder that the classifiers were trained on."""
 
 
-class JobConfig(Config):
+class JobConfig(WorkConfig):
     """How the work is done; nothing here changes a value."""
 
-    workers: int = Field(default=0, ge=0)
-    """Ray actors, each with its own readers and models; 0 works in this process, without Ray."""
-    gpus: bool = False
-    """One GPU per worker (or this process's), for `mllm`."""
-    cpus_per_worker: float = Field(default=1.0, gt=0)
-    """CPUs that Ray reserves per worker."""
     batch_rows: int = Field(default=16, ge=1)
     """Creatives decoded and held at a time by one worker."""
     chunk_rows: int = Field(default=256, ge=1)

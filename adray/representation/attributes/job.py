@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from adray.data import quarantine
-from adray.data.piecework.items import Item, make_items
-from adray.data.piecework.parts import ItemResult, Parts, check_lost, check_unique
+from adray.data.piecework.drive import Progress, do_items, run_items
+from adray.data.piecework.items import make_items
+from adray.data.piecework.parts import Parts
 from adray.data.schema import CREATIVES
 from adray.data.sources import open_source
 from adray.data.storage import exists, join
 from adray.errors import DataError
 from adray.files import write_json
 from adray.representation.attributes.config import AttributesRunConfig
-from adray.representation.attributes.extractor import Extractor
 from adray.representation.attributes.extractors import build_extractors, provenance_of, stages
-from adray.representation.attributes.products import NO_TITLES, Titles, read_products
+from adray.representation.attributes.products import NO_TITLES, read_products
 from adray.representation.attributes.records import is_records, write_tables
 from adray.representation.attributes.table import Provenance
 from adray.representation.attributes.worker import REFUSED, ExtractWorker, WorkerJob, start_worker
@@ -89,27 +87,34 @@ def extract_table(config: AttributesRunConfig, folder: Path, on_progress: OnProg
     provenance = provenance_of(extractors)
     _claim(folder, provenance)
     job = WorkerJob(config, open_source(creatives), tuple(brands), provenance, Parts.make(folder, "attributes"))
-    items = make_items(job.source, config.job.chunk_rows, config.job.batch_rows)
-    done = job.parts.finished(items)
-    waiting = [item for item in items if item.name not in done]
-    total = sum(item.rows for item in items) or None
-    results, new = list(done.values()), 0
-    start, seconds = time.perf_counter(), dict.fromkeys(stages(config), 0.0)
-    for result in _run(job, titles, waiting, extractors):
-        results.append(result)
-        new += result.kept + result.lost
-        seconds = {stage: spent + result.seconds[stage] for stage, spent in seconds.items()}
-        check_lost(results, total or 0, CREATIVES.name, config.data.quarantine_limit, job.parts.quarantine)
+
+    def told(at: Progress) -> None:
         if on_progress is not None:
-            speeds = {stage: new / spent for stage, spent in seconds.items() if spent > 0}
-            on_progress(sum(r.kept + r.lost for r in results), total, {"all": new / (time.perf_counter() - start), **speeds})
-    elapsed = time.perf_counter() - start
-    check_lost(results, None, CREATIVES.name, config.data.quarantine_limit, job.parts.quarantine)
-    if any(result.kept for result in results):
-        check_unique(str(job.parts.output), "creative_id", CREATIVES.name)
-    quarantine.ensure_readable(job.parts.quarantine)
-    kept, lost, refused = (sum(column) for column in zip(*((r.kept, r.lost, r.counts[REFUSED]) for r in results), strict=True))
-    return Extracted(job.parts.output, job.parts.quarantine, creatives, provenance, kept, lost, refused, new, elapsed, seconds)
+            speeds = {stage: at.new / spent for stage, spent in at.stage_seconds.items() if spent > 0}
+            on_progress(at.rows, at.total, {"all": at.new / max(at.seconds, 1e-9), **speeds})
+
+    done = do_items(
+        make_items(job.source, config.job.chunk_rows, config.job.batch_rows),
+        job.parts,
+        lambda items: run_items(config.job, items, lambda: ExtractWorker(job, titles, extractors).run, start_worker, (job, titles)),
+        table=CREATIVES.name,
+        key="creative_id",
+        limit=config.data.quarantine_limit,
+        stages=stages(config),
+        on_progress=told,
+    )
+    return Extracted(
+        job.parts.output,
+        job.parts.quarantine,
+        creatives,
+        provenance,
+        done.kept,
+        done.lost,
+        done.counts[REFUSED],
+        done.new,
+        done.seconds,
+        done.stage_seconds,
+    )
 
 
 def source_tables(config: AttributesRunConfig, folder: Path) -> tuple[str, str | None]:
@@ -138,17 +143,3 @@ def _claim(folder: Path, provenance: Provenance) -> None:
             raise DataError(problem, "start a run of another name, or --set replace=true")
         return
     write_json(path, asdict(provenance))
-
-
-def _run(job: WorkerJob, titles: Titles, items: Sequence[Item], extractors: Sequence[Extractor]) -> Iterator[ItemResult]:
-    if not items:
-        return
-    if job.config.job.workers == 0:
-        worker = ExtractWorker(job, titles, extractors)
-        for item in items:
-            yield worker.run(item)
-        return
-    from adray.data.piecework.pool import PoolSize, work_in_pool
-
-    how = job.config.job
-    yield from work_in_pool(start_worker, (job, titles), items, PoolSize(how.workers, how.cpus_per_worker, how.gpus))

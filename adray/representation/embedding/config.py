@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from adray.config import Config, PathStr, RunConfig
+from adray.data.piecework.config import ModelWorkConfig
 from adray.representation.encoders.dual_tower import DualTowerConfig
 from adray.representation.encoders.factory import EncoderConfig
 from adray.representation.quality.config import QualityConfig
@@ -28,23 +29,9 @@ class CreativesConfig(Config):
     """Greatest share of creatives that may be unusable."""
 
 
-class JobConfig(Config):
+class JobConfig(ModelWorkConfig):
     """How the work is done; nothing here changes a vector but by float rounding."""
 
-    workers: int = Field(default=0, ge=0)
-    """Ray actors, each with the encoder; 0 works in this process, without Ray."""
-    gpus: bool = False
-    """One GPU per worker (or this process's)."""
-    cpus_per_worker: float = Field(default=1.0, gt=0)
-    """CPUs that Ray reserves per worker."""
-    threads: int = Field(default=0, ge=0)
-    """Torch threads per worker; 0: as many as `cpus_per_worker` under Ray, torch's own choice in this process."""
-    batch_rows: int = Field(default=32, ge=1)
-    """Creatives per forward pass."""
-    chunk_rows: int = Field(default=512, ge=1)
-    """Creatives per work item: what is lost when a worker dies and what is done at once on resuming."""
-    prefetch: int = Field(default=0, ge=0)
-    """Batches decoded ahead by a thread while the encoder works; worth 2 or more on a GPU."""
     at_least: int | None = Field(default=256, ge=16)
     """Pictures are read at reduced scale as long as their shorter side stays this large; null reads them whole."""
     precision: Literal["fp32", "bf16"] = "fp32"

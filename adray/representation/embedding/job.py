@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import logging
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from adray.artifact import load_artifact
-from adray.data import quarantine
-from adray.data.piecework.items import Item, make_items
-from adray.data.piecework.parts import ItemResult, Parts, check_lost, check_unique
+from adray.data.piecework.drive import Progress, do_items, run_items
+from adray.data.piecework.items import make_items
+from adray.data.piecework.parts import Parts
 from adray.data.schema import CREATIVES
 from adray.data.sources import Source, open_source
 from adray.errors import DataError, ResourceError
@@ -26,7 +24,6 @@ from adray.representation.encoders.base import Encoder
 from adray.representation.encoders.factory import KIND, build_encoder, load_encoder, save_encoder
 
 EMBEDDINGS, PROVENANCE_FILE, ENCODER = "embeddings", "provenance.json", "encoder"
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -115,35 +112,28 @@ def embed_table(
     _claim(folder, provenance)
     source = open_source(creatives)
     job = _worker_job(config, source, artifact, provenance, folder)
-    items = make_items(source, config.job.chunk_rows, config.job.batch_rows)
-    done = job.parts.finished(items)
-    waiting = [item for item in items if item.name not in done]
-    results = list(done.values())
-    start, new = time.perf_counter(), 0
-    seconds = dict.fromkeys(STAGES, 0.0)
-    _log.info("%d of %d items are done, %d to go", len(done), len(items), len(waiting))
-    for result in _run(config, job, model, waiting):
-        results.append(result)
-        new += result.kept + result.lost
-        seconds = {stage: seconds[stage] + result.seconds[stage] for stage in STAGES}
-        check_lost(results, sum(item.rows for item in items), CREATIVES.name, config.data.quarantine_limit, job.parts.quarantine)
+
+    def told(at: Progress) -> None:
         if on_progress is not None:
-            speed = {"representation/embed/rows_per_s": new / (time.perf_counter() - start)}
-            on_progress(sum(r.kept + r.lost for r in results), speed)
-    elapsed = time.perf_counter() - start
-    check_lost(results, None, CREATIVES.name, config.data.quarantine_limit, job.parts.quarantine)
-    if any(result.kept for result in results):
-        check_unique(str(job.parts.output), "creative_id", CREATIVES.name)
-    quarantine.ensure_readable(job.parts.quarantine)
-    kept, lost = sum(r.kept for r in results), sum(r.lost for r in results)
-    return Embedded(job.parts.output, job.parts.quarantine, provenance, kept, lost, new, elapsed, seconds)
+            on_progress(at.rows, {"representation/embed/rows_per_s": at.new / max(at.seconds, 1e-9)})
+
+    done = do_items(
+        make_items(source, config.job.chunk_rows, config.job.batch_rows),
+        job.parts,
+        lambda items: run_items(config.job, items, lambda: EmbedWorker(job, model).embed, start_worker, job),
+        table=CREATIVES.name,
+        key="creative_id",
+        limit=config.data.quarantine_limit,
+        stages=STAGES,
+        on_progress=told,
+    )
+    return Embedded(job.parts.output, job.parts.quarantine, provenance, done.kept, done.lost, done.new, done.seconds, done.stage_seconds)
 
 
 def _worker_job(config: EmbeddingRunConfig, source: Source, artifact: Path, provenance: Provenance, folder: Path) -> WorkerJob:
     how = config.job
     if how.gpus and how.workers == 0 and not torch.cuda.is_available():
         raise ResourceError("field 'job.gpus' is true and this process has no GPU", "set job.gpus=false, or job.workers on a cluster")
-    threads = how.threads or (max(1, int(how.cpus_per_worker)) if how.workers else 0)
     return WorkerJob(
         source=source,
         encoder=str(artifact),
@@ -154,7 +144,7 @@ def _worker_job(config: EmbeddingRunConfig, source: Source, artifact: Path, prov
         prefetch=how.prefetch,
         precision=how.precision,
         device="cuda" if how.gpus else "cpu",
-        threads=threads,
+        threads=how.torch_threads(),
     )
 
 
@@ -168,17 +158,3 @@ def _claim(folder: Path, provenance: Provenance) -> None:
             raise DataError(problem.replace(" and ", ", and ", 1), "start a run of another name, or --set replace=true")
         return
     write_json(path, provenance.as_dict())
-
-
-def _run(config: EmbeddingRunConfig, job: WorkerJob, model: Encoder, items: Sequence[Item]) -> Iterator[ItemResult]:
-    if not items:
-        return
-    if config.job.workers == 0:
-        worker = EmbedWorker(job, model)
-        for item in items:
-            yield worker.embed(item)
-        return
-    from adray.data.piecework.pool import PoolSize, work_in_pool
-
-    how = config.job
-    yield from work_in_pool(start_worker, job, items, PoolSize(how.workers, how.cpus_per_worker, how.gpus))
