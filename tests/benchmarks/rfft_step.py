@@ -33,6 +33,7 @@ from PIL import Image  # noqa: E402
 
 from adray.generation.rfft.config import RfftRunConfig  # noqa: E402
 from adray.generation.rfft.module import FeedbackModule  # noqa: E402
+from adray.generation.rfft.products import ProductTables, prepare_products  # noqa: E402
 from adray.generation.rfft.source import chosen_step  # noqa: E402
 from adray.generation.rfft.task import FeedbackTask  # noqa: E402
 from adray.training.fit import fit  # noqa: E402
@@ -56,16 +57,16 @@ class Timed(FeedbackTask):
         return module
 
 
-def trainer(config: RfftRunConfig, folder: Path, clock: Callable[[], float]) -> float:
+def trainer(config: RfftRunConfig, tables: ProductTables, folder: Path, clock: Callable[[], float]) -> float:
     """Seconds per step of the trainer."""
     Timed.clock, Timed.begun = staticmethod(clock), []  # type: ignore[assignment]
-    fit(Timed(config), config.training, run_folder=folder, run_name="b", seed=0, resume=False, record={})
+    fit(Timed(config, tables), config.training, run_folder=folder, run_name="b", seed=0, resume=False, record={})
     return statistics.median(np.diff(Timed.begun)[1:])
 
 
-def hand_written(config: RfftRunConfig, steps: int, clock: Callable[[], float]) -> float:
+def hand_written(config: RfftRunConfig, tables: ProductTables, steps: int, clock: Callable[[], float]) -> float:
     """Seconds per step of the loop."""
-    task = FeedbackTask(config)
+    task = FeedbackTask(config, tables)
     module = task.build_module()
     unet, net, teacher, vae = module.unet, module.controlnet, module.teacher, module.vae
     text, tokenizer, inspector = module.text_encoder, module._parts.tokenizer, module.inspector
@@ -140,14 +141,14 @@ def main() -> int:
         values["sampling"].update(steps=STEPS, guidance=GUIDANCE)
         how = training(max_steps=options.steps, batch_size=options.batch, clip_norm=1.0, checkpoint_every=10**6, log_every=4)
         config = RfftRunConfig(**{**values, "name": "b", "training": how})
+        tables = prepare_products(config.data, config.placement, folder / "tables")
         loops, steps = [], []
         for turn in range(options.rounds):
-            loops.append(hand_written(config, options.steps, clock))
-            steps.append(trainer(config, folder / f"round-{turn}", clock))
+            loops.append(hand_written(config, tables, options.steps, clock))
+            steps.append(trainer(config, tables, folder / f"round-{turn}", clock))
     ratios = [ours / theirs for ours, theirs in zip(steps, loops, strict=True)]
-    print(
-        f"batch {options.batch}, {STEPS} DDIM steps, {torch.get_num_threads()} thread(s), {options.clock} time, load {os.getloadavg()[0]:.1f}"
-    )
+    threads, load = torch.get_num_threads(), os.getloadavg()[0]
+    print(f"batch {options.batch}, {STEPS} DDIM steps, {threads} thread(s), {options.clock} time, load {load:.1f}")
     print(f"{'':24}{'s/step, median':>16}")
     print(f"{'hand-written loop':24}{statistics.median(loops):16.3f}")
     print(f"{'trainer':24}{statistics.median(steps):16.3f}")

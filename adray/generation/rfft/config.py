@@ -45,6 +45,8 @@ class RequestDataConfig(Config):
     """A table with sku_id, cutout and copy (or title): training products."""
     holdout: PathStr
     """Likewise: products that pictures are judged on before and after."""
+    quarantine_limit: float = Field(default=0.01, ge=0, le=1)
+    """The run fails when a greater share of either table cannot be used."""
     lanes: int = Field(default=8, ge=1)
     """Parallel read positions; the number of workers must divide it, and it must divide the batch size."""
     shuffle_rows: int = Field(default=2048, ge=0)

@@ -15,6 +15,7 @@ from adray.generation.components import load_components
 from adray.generation.condition import cutout_tensor
 from adray.generation.rfft.config import RfftRunConfig
 from adray.generation.rfft.losses import AVAILABLE
+from adray.generation.rfft.products import ProductTables
 from adray.generation.rfft.source import FeedbackBatch, asked
 from adray.generation.rfft.task import FeedbackTask
 from adray.generation.sampler import PictureMaker
@@ -24,18 +25,16 @@ HEADLINES = ["generation/available_before", "generation/available_after", "gener
 _TILE, _CAPTION, _ACROSS = 128, 26, 4
 
 
-def judge(run: Run, config: RfftRunConfig, tuned: Path) -> None:
+def judge(run: Run, config: RfftRunConfig, tables: ProductTables, tuned: Path) -> None:
     """Rates before and after with the same prompts and noise, and a sheet of pairs, into the report.
 
     Args:
         run: The run that reports.
         config: Its config.
+        tables: Its products.
         tuned: The artifact with the tuned ControlNet.
-
-    Raises:
-        DataError: If the table of held-out products cannot be used.
     """
-    batches = _batches(config)
+    batches = _batches(FeedbackTask(config, tables))
     inspector = load_inspector(config.feedback.inspector)
     pictures, said = {}, {}
     for name, path, controlnet in (("before", config.generator, config.controlnet), ("after", str(tuned), None)):
@@ -59,11 +58,12 @@ def judge(run: Run, config: RfftRunConfig, tuned: Path) -> None:
     run.add_plot("Before and after", pairs_sheet(pictures, said, titles, config.evaluation.shown, run.folder / "plots" / "pairs.png"))
 
 
-def _batches(config: RfftRunConfig) -> list[FeedbackBatch]:
-    collate = FeedbackTask(config).collate(config.data.holdout)
+def _batches(task: FeedbackTask) -> list[FeedbackBatch]:
+    """One picture each of the first products."""
+    config, collate = task.config, task.collate(task.tables.holdout)
     batches: list[FeedbackBatch] = []
     seen: set[str] = set()
-    for products in iterate(config.data.holdout, config.evaluation.batch_rows, collate.columns, collate):
+    for products in iterate(task.tables.holdout, config.evaluation.batch_rows, collate.columns, collate):
         first = []
         for row, sku in enumerate(products.skus):
             if sku not in seen and len(seen) < config.evaluation.pictures:

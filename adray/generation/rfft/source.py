@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from adray.data.bad_rows import BadRowsError
-from adray.data.images import ImageRowError, decode_image
+from adray.data.images import ImageRowError
+from adray.data.pictures import image_pixels
 from adray.data.stream import TableStream
 from adray.errors import DataError
 from adray.generation.placement import PlacementConfig, place
@@ -87,15 +88,12 @@ class ProductCollate:
         skus, keys, titles, cutouts = [], [], [], []
         for index, row in enumerate(rows.to_pylist()):
             title = row.get("copy") or row.get("title") or ""
-            image = row["cutout"]
             try:
                 if not title.strip():
                     raise ImageRowError("there is no title", "")
-                if image is None or image["bytes"] is None:
-                    raise ImageRowError("there is no cut-out", "")
-                cutouts.append(place(decode_image(image["bytes"]), self.placement))
-            except ImageRowError as error:
-                bad.append((index, error.problem))
+                cutouts.append(place(image_pixels(row["cutout"]), self.placement))
+            except (DataError, OSError) as error:
+                bad.append((index, error.problem if isinstance(error, DataError) else str(error)))
                 continue
             skus.append(row["sku_id"])
             keys.append("/".join(str(row[name]) for name in ("sku_id", "annotation_id") if row.get(name)))

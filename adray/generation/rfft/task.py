@@ -11,6 +11,7 @@ from adray.feedback.artifact import load_inspector
 from adray.generation.components import load_components
 from adray.generation.rfft.config import RfftRunConfig
 from adray.generation.rfft.module import FeedbackModule
+from adray.generation.rfft.products import ProductTables
 from adray.generation.rfft.source import FeedbackBatch, FeedbackSource, ProductCollate, Products, request_columns
 
 
@@ -20,9 +21,11 @@ class FeedbackTask:
 
     Attributes:
         config: The run.
+        tables: Its products.
     """
 
     config: RfftRunConfig
+    tables: ProductTables
 
     def build_module(self) -> FeedbackModule:
         """Load generator and inspector; the artifact will say which ones."""
@@ -32,7 +35,7 @@ class FeedbackTask:
             "generator": config.generator,
             "controlnet": config.controlnet,
             "inspector": {"path": config.feedback.inspector, "content_hash": inspector.content_hash},
-            "tables": {"train": {"path": config.data.train}},
+            "tables": {"train": {"path": config.data.train, "rows": self.tables.rows["train"], "fingerprint": self.tables.fingerprint}},
         }
         parts = load_components(config.generator, config.controlnet)
         return FeedbackModule(parts, inspector, config.feedback, config.sampling, lineage)
@@ -48,9 +51,9 @@ class FeedbackTask:
     def train_source(self, batch_size: int, micro_batch_size: int) -> FeedbackSource:
         """Training products in an order that any number of workers can resume."""
         config = self.config
-        collate = self.collate(config.data.train)
+        collate = self.collate(self.tables.train)
         stream: TableStream[Products] = TableStream(
-            config.data.train,
+            self.tables.train,
             seed=config.seed,
             batch_size=batch_size,
             micro_batch_size=micro_batch_size,

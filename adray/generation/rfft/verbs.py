@@ -10,6 +10,7 @@ from adray.errors import ArtifactError
 from adray.generation.rfft.checks import all_checks
 from adray.generation.rfft.config import RfftRunConfig
 from adray.generation.rfft.judgement import judge
+from adray.generation.rfft.products import ProductTables, prepare_products
 from adray.generation.rfft.task import FeedbackTask
 from adray.run import Run
 from adray.training.in_run import fit_in_run
@@ -24,11 +25,12 @@ def train(config: RfftRunConfig, run: Run) -> None:
     Raises:
         AdrayError: Whatever is the user's to mend in data, artifacts, config or resources.
     """
+    tables = _prepare(config, run)
     with run.stage("train"):
-        result = fit_in_run(FeedbackTask(config), config, run)
+        result = fit_in_run(FeedbackTask(config, tables), config, run)
     run.artifacts += [str(path) for path in sorted(result.export_folder.iterdir())]
     with run.stage("evaluate"):
-        judge(run, config, _tuned(run.folder))
+        judge(run, config, tables, _tuned(run.folder))
 
 
 def export(config: RfftRunConfig, run: Run) -> None:
@@ -37,8 +39,9 @@ def export(config: RfftRunConfig, run: Run) -> None:
     Raises:
         ArtifactError: If the run has no checkpoint.
     """
+    tables = _prepare(config, run)
     with run.stage("export"):
-        result = fit_in_run(FeedbackTask(config), config, run, export_only=True)
+        result = fit_in_run(FeedbackTask(config, tables), config, run, export_only=True)
     run.artifacts += [str(path) for path in sorted(result.export_folder.iterdir())]
 
 
@@ -49,13 +52,22 @@ def evaluate(config: RfftRunConfig, run: Run) -> None:
         ArtifactError: If the run has no artifact yet.
     """
     tuned = _tuned(run.folder)
+    tables = _prepare(config, run)
     with run.stage("evaluate"):
-        judge(run, config, tuned)
+        judge(run, config, tables, tuned)
 
 
 def checks(config: RfftRunConfig, verb: str) -> Iterable[Check]:
     """Generator, inspector, products, memory, batch arithmetic and resources."""
     return all_checks(config, verb)
+
+
+def _prepare(config: RfftRunConfig, run: Run) -> ProductTables:
+    with run.stage("ingest"):
+        tables = prepare_products(config.data, config.placement, run.folder / "tables")
+    run.tables += [tables.train, tables.holdout, tables.quarantine]
+    run.log({**{f"data/rows/{name}": rows for name, rows in tables.rows.items()}, "data/quarantined": tables.quarantined})
+    return tables
 
 
 def _tuned(folder: Path) -> Path:

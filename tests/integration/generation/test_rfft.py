@@ -1,13 +1,20 @@
 from __future__ import annotations
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from adray.artifact import load_artifact
-from adray.errors import AdrayError
+from adray.errors import AdrayError, DataError
 from adray.generation.components import KIND, load_components
-from tests.helpers.rfft_run import prepare, run, training
+from adray.generation.placement import PlacementConfig
+from adray.generation.rfft.config import RequestDataConfig
+from adray.generation.rfft.products import prepare_products
+from tests.helpers.rfft_run import png, prepare, run, training
+from tests.helpers.tiny_generator import SIDE
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +86,21 @@ def test_what_cannot_be_tuned_is_refused_in_one_line(values, tmp_path):
         run({**values, "name": "a", "feedback": {**values["feedback"], "inspector": str(tmp_path / "nothing")}, "training": training()})
     with pytest.raises(AdrayError, match="placement.size is 30"):
         run({**values, "name": "b", "placement": {"size": 30, "keep_loc": True}, "training": training()})
+
+
+def test_rows_that_cannot_be_used_are_quarantined_with_their_reason(values, tmp_path):
+    rows = pq.read_table(values["data"]["train"]).to_pylist()
+    rows[0]["copy"] = ""
+    rows[1]["cutout"] = {"bytes": rows[1]["cutout"]["bytes"][:40], "path": None}
+    rows[2]["cutout"] = {"bytes": png(np.zeros((SIDE, SIDE, 4), np.uint8)), "path": None}
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "train.parquet")
+    data = RequestDataConfig(**{**values["data"], "train": str(tmp_path / "train.parquet"), "quarantine_limit": 0.2})
+    placement = PlacementConfig(**values["placement"])
+    tables = prepare_products(data, placement, tmp_path / "tables")
+    assert tables.rows == {"train": 29, "holdout": 16} and tables.quarantined == 3
+    lost = [(row["key"], row["reason"]) for row in pq.read_table(tables.quarantine).to_pylist()]
+    assert [key for key, _ in lost] == ["s0", "s0", "s1"]
+    assert lost[0][1] == "there is no title" and "no known picture format" in lost[1][1] and "empty" in lost[2][1]
+    with pytest.raises(DataError, match=r"3 of 32 rows .* cannot be used, limit 1.00%; first s0: there is no title"):
+        prepare_products(data.model_copy(update={"quarantine_limit": 0.01}), placement, tmp_path / "strict")
+    assert not (tmp_path / "strict").exists()

@@ -89,7 +89,7 @@ def test_rows_without_title_or_product_are_named():
     with pytest.raises(BadRowsError) as caught:
         COLLATE(pa.Table.from_pylist(broken))
     reasons = dict(caught.value.rows)
-    assert set(reasons) == {0, 1, 2} and "title" in reasons[0] and "no cut-out" in reasons[1]
+    assert set(reasons) == {0, 1, 2} and "title" in reasons[0] and "no picture" in reasons[1]
 
 
 def test_a_table_without_titles_is_refused():
