@@ -103,6 +103,20 @@ def export(config: ConfigPath, overrides: Overrides = [], as_json: AsJson = Fals
 
 
 @app.command()
+def generate(config: ConfigPath, overrides: Overrides = [], as_json: AsJson = False) -> None:
+    """Make pictures of products, inspect each, and make again what fails, up to a number of attempts.
+
+    Examples:
+    - `launch.py generate configs/generation.yaml`
+
+    - `launch.py generate configs/generation.yaml --set attempts=1 --set name=single-shot` makes one picture of each
+
+    - `launch.py generate configs/generation.yaml --set resume=true` goes on where it stopped
+    """
+    _execute("generate", config, overrides, as_json)
+
+
+@app.command()
 def extract(config: ConfigPath, overrides: Overrides = [], as_json: AsJson = False) -> None:
     """Read every creative's attributes: background colour, entities, logos, text, promotion, audience, style.
 

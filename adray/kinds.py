@@ -21,10 +21,10 @@ from adray.errors import AdrayError, ConfigError
 from adray.files import write_text
 from adray.run import Run, open_run
 
-VERBS = ("demo", "simulate", "train", "evaluate", "export", "extract", "embed", "index", "inspect", "serve", "study")
+VERBS = ("demo", "simulate", "train", "evaluate", "export", "generate", "extract", "embed", "index", "inspect", "serve", "study")
 """Every verb that executes a run. `check` is not one: it executes nothing."""
 
-STARTING_VERBS = frozenset({"demo", "simulate", "train", "extract", "embed", "index", "inspect", "study"})
+STARTING_VERBS = frozenset({"demo", "simulate", "train", "generate", "extract", "embed", "index", "inspect", "study"})
 """Verbs that start a run and so own its folder; the others read a run that is there."""
 
 ERROR_FILE = "error.log"
@@ -58,6 +58,7 @@ KINDS: dict[str, Kind] = {
     "inspection": Kind("adray.feedback.inspection.verbs", "inspect"),
     "oracle": Kind("adray.simulation.oracle.verbs", "inspect"),
     "rfft": Kind("adray.generation.rfft.verbs", "train"),
+    "generation": Kind("adray.generation.recurrent.verbs", "generate"),
     "attributes": Kind("adray.representation.attributes.verbs", "extract"),
     "attribute_heads": Kind("adray.representation.attributes.heads_verbs", "train"),
 }

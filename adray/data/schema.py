@@ -209,6 +209,35 @@ VERDICTS = TableSchema(
 """A generated picture as an inspector judged it: the most probable label, every label's probability, and whether it was accepted.
 `attempt` counts a product's pictures from 0; `inspector` is the content hash of the artifact that judged."""
 
+GENERATED = TableSchema(
+    "generated",
+    key="annotation_id",
+    required=pa.schema([("annotation_id", pa.string()), ("sku_id", pa.string()), ("image", IMAGE)]),
+    optional=pa.schema(
+        [
+            ("cutout", IMAGE),
+            ("copy", pa.string()),
+            ("prompt", pa.string()),
+            ("negative_prompt", pa.string()),
+            ("request_id", pa.string()),
+            ("attempt", pa.int32()),
+            ("seed", pa.int64()),
+            ("accepted", pa.bool_()),
+        ]
+    ),
+)
+"""A generated picture before anyone else has judged it: `annotations` without a label. `annotation_id` is the `image_id` of its
+verdict; `attempt` counts a request's pictures from 0, `seed` is that of its noise, `accepted` says whether the run kept it."""
+
+FAILURES = TableSchema(
+    "failures",
+    key="request_id",
+    required=pa.schema([("request_id", pa.string()), ("sku_id", pa.string()), ("label", pa.string()), ("attempts", pa.int32())]),
+    optional=pa.schema([("image_id", pa.string()), ("available", pa.float32())]),
+)
+"""A picture that was wanted and of which every attempt was refused: the label given most often, and the best attempt with its
+probability of being available."""
+
 REQUESTS = TableSchema("requests", IMPRESSIONS.key, IMPRESSIONS.required, IMPRESSIONS.optional, IMPRESSIONS.feature_prefixes)
 """Decisions still to be made, in the form of `impressions` but without `exposed` and `clicked`: simulated worlds write them
 for evaluation, with the logging policy's propensities on every candidate."""
@@ -235,4 +264,5 @@ QUARANTINE = TableSchema(
     optional=pa.schema([]),
 )
 
-TABLES = {t.name: t for t in (PRODUCTS, CREATIVES, IMPRESSIONS, REQUESTS, EMBEDDINGS, ATTRIBUTES, ANNOTATIONS, VERDICTS, TRUTH, QUARANTINE)}
+_ALL = (PRODUCTS, CREATIVES, IMPRESSIONS, REQUESTS, EMBEDDINGS, ATTRIBUTES, ANNOTATIONS, GENERATED, VERDICTS, FAILURES, TRUTH, QUARANTINE)
+TABLES = {t.name: t for t in _ALL}

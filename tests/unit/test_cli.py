@@ -18,7 +18,7 @@ from adray.errors import ConfigError, DataError, ResourceError
 from adray.kinds import KINDS, Kind, user_error
 
 ROOT = Path(__file__).parents[2]
-VERBS = ["demo", "simulate", "train", "evaluate", "export", "extract", "embed", "index", "inspect", "serve", "study", "check"]
+VERBS = ["demo", "simulate", "train", "evaluate", "export", "generate", "extract", "embed", "index", "inspect", "serve", "study", "check"]
 
 
 @pytest.fixture
