@@ -34,6 +34,8 @@ class FeedbackConfig(Config):
     """Weight of the regulariser. The paper's value is not known; useful values depend on the latents' scale."""
     last_steps: int = Field(default=10, ge=1)
     """One of the last so many denoising steps, drawn anew for each batch, has a gradient."""
+    rollout: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of the denoising steps without gradient; with `training.precision: bf16_mixed` they are bf16 anyway."""
     detach_maps: bool = False
     """Compute depth and saliency without gradient. With small inspectors the rest of the gradient may then point uphill."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +96,9 @@ class FeedbackModule(TrainModule):
         sampling = self._sampling
         scheduler = make_scheduler(self._parts.scheduler, sampling.scheduler, sampling.steps)
         noise = draw_noise(condition.product.shape[1:], batch.seeds).to(condition.product)
-        latents = denoise(self.unet, self.controlnet, scheduler, condition, noise, sampling, stop=batch.step)
-        return latents, scheduler.timesteps[batch.step], scheduler
+        with torch.autocast(noise.device.type, torch.bfloat16) if self._feedback.rollout == "bf16" else nullcontext():
+            latents = denoise(self.unet, self.controlnet, scheduler, condition, noise, sampling, stop=batch.step)
+        return latents.to(noise.dtype), scheduler.timesteps[batch.step], scheduler
 
     def _outputs(self, latents: Tensor, timestep: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
         scale = self._sampling.control_scale

@@ -139,3 +139,16 @@ def test_recomputed_blocks_give_the_same_gradient(inspector):
         made(batch())["loss"].backward()
     for one, two in zip(plain.controlnet.parameters(), recomputed.controlnet.parameters(), strict=True):
         assert torch.allclose(one.grad, two.grad, atol=1e-6)
+
+
+def test_half_precision_is_kept_to_the_steps_without_gradient(inspector):
+    exact, half = module(inspector, regulariser="none"), module(inspector, regulariser="none", rollout="bf16")
+    half.load_state_dict(exact.state_dict())
+    given = batch(step=5)
+    condition = make_condition(exact._parts, given.products.cutouts, given.prompts, given.negatives, "any")
+    one, two = exact.before_gradient(given, condition)[0], half.before_gradient(given, condition)[0]
+    assert two.dtype == torch.float32 and 1e-5 < float((one - two).abs().max() / one.abs().max()) < 0.1
+    seen = []
+    half.controlnet.register_forward_hook(lambda _m, inputs, output: seen.append(output[1].dtype) if torch.is_grad_enabled() else None)
+    half(given)
+    assert seen == [torch.float32]
