@@ -31,11 +31,23 @@ class Cell:
         label: What to call it in messages.
         values: Its whole config.
         source: What to call the config's origin in errors.
+        needs: Reports of the runs that it reads from; one that is newer than this run's start makes this run stale.
     """
 
     label: str
     values: dict[str, Any]
     source: str
+    needs: tuple[Path, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return Path(self.values["runs_dir"]) / self.values["name"]
+
+    @property
+    def report_file(self) -> Path:
+        """The report of its main verb, which is there once it has finished."""
+        return self.folder / REPORTS_FOLDER / f"{KINDS[self.values['kind']].main_verb}.json"
 
     def job(self) -> Job:
         """The validated config with the kind that executes it."""
@@ -56,7 +68,7 @@ def execute(cells: Sequence[Cell], cpus_per_run: int, at_a_time: int) -> list[Ou
 
     Args:
         cells: The runs; each is read from its report if it finished with the same config, resumed if it was begun with it,
-            and started afresh otherwise.
+            and started afresh otherwise, also when a run that it reads from was made again since it was begun.
         cpus_per_run: CPUs (and threads) of each.
         at_a_time: Most runs at the same time.
 
@@ -67,7 +79,7 @@ def execute(cells: Sequence[Cell], cpus_per_run: int, at_a_time: int) -> list[Ou
     outcomes: dict[int, Outcome] = {}
     waiting: list[int] = []
     for index, cell in enumerate(cells):
-        report = _finished(cell.job())
+        report = _finished(cell)
         if report is not None:
             outcomes[index] = Outcome(cell, report)
         else:
@@ -127,16 +139,26 @@ def _tell(console: Console, outcome: Outcome, done: int, total: int) -> None:
         console.print(f"[{done}/{total}] {outcome.cell.label}: {seconds:.1f} s", markup=False, highlight=False)
 
 
-def _finished(job: Job) -> dict[str, Any] | None:
-    path = run_folder(job.config) / REPORTS_FOLDER / f"{job.kind.main_verb}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() and _same_config(job.config) else None
+def _finished(cell: Cell) -> dict[str, Any] | None:
+    # Validated even so: a config that has become wrong is told before anything runs.
+    config = cell.job().config
+    if not cell.report_file.is_file() or not _same_config(config) or _stale(cell):
+        return None
+    return json.loads(cell.report_file.read_text(encoding="utf-8"))
 
 
 def _to_start(cell: Cell) -> Cell:
     config = cell.job().config
     if not is_taken(run_folder(config)):
         return cell
-    return replace(cell, values={**cell.values, "resume" if _same_config(config) else "replace": True})
+    goes_on = _same_config(config) and not _stale(cell)
+    return replace(cell, values={**cell.values, "resume" if goes_on else "replace": True})
+
+
+def _stale(cell: Cell) -> bool:
+    """Whether what a run reads was made after the run was begun."""
+    begun = cell.folder / CONFIG_FILE
+    return begun.is_file() and any(n.is_file() and n.stat().st_mtime_ns > begun.stat().st_mtime_ns for n in cell.needs)
 
 
 def _same_config(config: RunConfig) -> bool:

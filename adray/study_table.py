@@ -129,7 +129,7 @@ def compare(
 def gain_over_best(
     cells: Cells, metric: str, variant: str, over: Sequence[str], *, lower_is_better: bool = False, confidence: float = 0.95
 ) -> Interval:
-    """How much a variant gains over the best of others.
+    """How much a variant gains over the best of others; without others, its metric itself.
 
     Within each seed in which all of them finished, the best of the others in that seed is subtracted; picking the best anew in
     each seed favours the others.
@@ -138,7 +138,7 @@ def gain_over_best(
         cells: The finished runs' metrics.
         metric: What is compared.
         variant: The variant that gains.
-        over: The others.
+        over: The others; none: the metric is a gain already, and is taken as it is.
         lower_is_better: Whether a smaller value wins; the gain is then how much smaller it is.
         confidence: Probability of the interval.
 
@@ -151,7 +151,7 @@ def gain_over_best(
         found = [cells.get((name, seed), {}).get(metric) for name in (variant, *over)]
         values = [sign * value for value in found if value is not None]
         if len(values) == len(found):
-            gains.append(values[0] - max(values[1:]))
+            gains.append(values[0] - max(values[1:]) if over else sign * values[0])
     return t_interval(gains, confidence)
 
 

@@ -69,7 +69,7 @@ def train(config: EchoConfig, run: Run) -> None:
     bonus = (_bonus(config.world) if config.world else 0.0) + (float(Path(config.table).read_text()) if config.table else 0.0)
     with run.stage("train"):
         # Seeds differ by far more than variants: only the paired view sees the variant's effect.
-        run.log(
-            {"echo/value": config.slope * config.seed + config.inner.effect + bonus, "echo/steps": config.steps, "echo/pid": os.getpid()}
-        )
+        value = config.slope * config.seed + config.inner.effect + bonus
+        run.log({"echo/value": value, "echo/steps": config.steps, "echo/pid": os.getpid()})
+        (run.folder / "export").write_text(str(value))
     run.artifacts.append(str(run.folder / "export"))

@@ -115,3 +115,71 @@ def test_resume_runs_only_what_is_missing_or_changed(run_study, tmp_path):
 def test_a_metric_that_no_run_reports_is_named(run_study):
     with pytest.raises(TrainingError, match="report has no 'echo/vale'; it has: echo/pid, echo/steps, echo/value"):
         run_study(metrics=["echo/vale"], seeds=[1], variants={"a": {}}, reference=None)
+
+
+CHAIN = {
+    "half": {"config": {"kind": "echo-world"}, "reads": {"world": "."}},
+    "model": {"config": {"kind": "echo", "slope": 0}, "reads": {"world": {"from": "half", "output": "tables"}}, "gives": "artifacts"},
+    "other": {"config": {"kind": "echo-world"}, "seed_offset": 1000},
+    "sum": {
+        "config": {"kind": "echo", "slope": 0},
+        "reads": {"table": {"from": "model"}, "world": {"from": "other", "output": "tables"}},
+        "gives": "artifacts",
+        "field": "table",
+    },
+}
+AFTER = {
+    "judge": {
+        "config": {"kind": "echo", "slope": 0},
+        "reads": {"table": {"from": "run", "output": "export"}, "world": "."},
+        "gives": "artifacts",
+        "metrics": ["echo/value"],
+        "prefix": "judged/",
+    },
+    "over": {
+        "config": {"kind": "echo", "slope": 0},
+        "reads": {"table": {"from": "judge"}, "world": {"from": "half", "output": "tables"}},
+        "metrics": ["echo/value"],
+        "prefix": "over/",
+    },
+}
+WORLD = {"config": {"kind": "echo-world"}, "field": "world"}
+
+
+def test_runs_chain_before_and_after_the_variants_and_go_on_where_they_stopped(run_study):
+    gains = {"gain": {"metric": "over/echo/value", "variant": "better"}}
+    variants = {"better": {"inner.effect": 0.5}}
+    settings = {"world": WORLD, "tables": CHAIN, "after": AFTER, "gains": gains, "variants": variants, "reference": None}
+    run, report = run_study(**settings)
+    metrics = report["metrics"]
+    # World 100 s, half 50 s, other world 100 (s + 1000). The run adds 10 s, 0.5, world, half and other; judge the world, over the half.
+    value = sum(10 * s + 0.5 + 100 * s + 50 * s + 100 * (s + 1000) for s in (1, 2)) / 2
+    assert metrics["study/better/echo/value"] == pytest.approx(value)
+    assert metrics["study/better/judged/echo/value"] == pytest.approx(value + 150)
+    assert metrics["study/better/over/echo/value"] == metrics["gain"] == pytest.approx(value + 150 + 75)
+    # Two seeds that differ by 260 + 100 + 50: the mean and half of that times t(0.975, 1) = 12.7062.
+    assert metrics["gain_upper"] - metrics["gain"] == pytest.approx(12.7062 * 410 / 2, rel=1e-4)
+    assert metrics["gain"] - metrics["gain_lower"] == pytest.approx(12.7062 * 410 / 2, rel=1e-4)
+    assert {"worlds", "tables", "runs", "after"} <= set(report["seconds"])
+    saved = yaml.safe_load((run.folder / "after" / "judge-better-seed2" / "config.yaml").read_text())
+    assert saved["table"] == str(run.folder / "runs" / "better-seed2" / "export")
+    assert saved["world"] == str(run.folder / "worlds" / "seed2" / "tables")
+    begun = {path: path.stat().st_mtime_ns for path in run.folder.glob("*/*/starts")}
+    assert len(begun) == 10
+    (run.folder / "after" / "over-better-seed1" / "reports" / "train.json").unlink()
+    changed = run.folder / "tables" / "model-seed2" / "config.yaml"
+    changed.write_text(changed.read_text().replace("steps: 1", "steps: 7"))
+    _, again = run_study(**settings, resume=True)
+    assert again["metrics"]["gain"] == metrics["gain"]
+    # What had not finished, what was made with another config, and all that reads of that, through however many runs.
+    redone = {path.parent.name for path, time in begun.items() if path.stat().st_mtime_ns != time}
+    assert redone == {"over-better-seed1", "model-seed2", "sum-seed2", "better-seed2", "judge-better-seed2", "over-better-seed2"}
+
+
+def test_a_step_that_fails_is_named_and_the_run_before_it_counts(run_study, tmp_path):
+    after = {"judge": {**AFTER["judge"], "config": {"kind": "echo", "fail": "user"}}, "over": AFTER["over"]}
+    with pytest.raises(TrainingError, match=r"1 of 5 runs failed: judge after a seed 1: loss is nan at step 3"):
+        run_study(world=WORLD, tables={"half": CHAIN["half"]}, after=after, seeds=[1], variants={"a": {}}, reference=None)
+    frame = pd.read_parquet(tmp_path / "s" / "study.parquet").set_index("metric")
+    assert frame["seeds"].to_dict() == {"echo/value": 1, "judged/echo/value": 0, "over/echo/value": 0}
+    assert not list((tmp_path / "s" / "after").glob("over-*"))

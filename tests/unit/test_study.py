@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from adray import study
+from adray import study, study_config
 from adray.checks import raise_first
 from adray.config import validate
 from adray.errors import ConfigError, DataError
 from adray.kinds import KINDS, Kind
-from adray.study import StudyConfig
+from adray.study_config import StudyConfig
+from adray.study_steps import levels
+
+STEP = {"config": {"kind": "echo"}, "metrics": ["echo/value"]}
+WORLD = {"config": {"kind": "echo-world"}, "field": "world"}
 
 
 @pytest.fixture
@@ -41,6 +45,13 @@ def make(monkeypatch, tmp_path):
         ({"seeds": []}, "field 'seeds'"),
         ({"variants": {}}, "field 'variants'"),
         ({"confidence": 95}, "field 'confidence' is 95"),
+        ({"after": {"j": {**STEP, "reads": {"table": {"from": "jj", "output": "x"}}}}}, "reads.table is from 'jj'; it must be one of run"),
+        ({"after": {"j": {**STEP, "reads": {"table": {"from": "run"}}}}}, "is from 'run'; say which output"),
+        ({"after": {"j": {**STEP, "reads": {"table": "x"}}}}, r"after\.j\.reads\.table is in the world's folder; set world"),
+        ({"after": {"run": STEP}}, "'run' is what steps call the variant's run"),
+        ({"after": {"j": STEP, "k": STEP}}, "metric 'echo/value' comes from two steps; give one of them a prefix"),
+        ({"gains": {"g": {"metric": "other", "variant": "a"}}}, "metric is 'other'; it must be one of the metrics: echo/value"),
+        ({"gains": {"g": {"metric": "echo/value", "variant": "a", "over": ["z"]}}}, "names 'z'; it must be one of the variants"),
     ],
 )
 def test_wrong_fields(make, values, text):
@@ -89,8 +100,40 @@ def test_the_base_run_may_be_a_file(make, tmp_path):
 
 
 def test_parallel_fills_the_machine(make, monkeypatch):
-    monkeypatch.setattr(study, "usable_cpus", lambda: 8)
+    monkeypatch.setattr(study_config, "usable_cpus", lambda: 8)
     assert make().at_a_time() == 8
     assert make(cpus_per_run=3).at_a_time() == 2
     assert make(cpus_per_run=9).at_a_time() == 1
     assert make(parallel=3).at_a_time() == 3
+
+
+def table(*sources, **reads):
+    return {"config": {"kind": "echo"}, "reads": {**reads, **{f"f{i}": {"from": source} for i, source in enumerate(sources)}}}
+
+
+def test_entries_read_only_those_above_them(make):
+    config = make(world=WORLD, tables={"a": table(), "b": table("a"), "c": table(world="."), "d": table("b", "c")})
+    assert levels(config.tables) == [["a", "c"], ["b"], ["d"]]
+    with pytest.raises(ConfigError, match=r"tables\.a\.reads\.f0 is from 'b'; it must be an entry above it, and there is none"):
+        make(world=WORLD, tables={"a": table("b"), "b": table()})
+    with pytest.raises(ConfigError, match=r"tables\.b\.reads\.f0 is from 'run'; it must be one of a"):
+        make(world=WORLD, tables={"a": table(), "b": table("run")})
+    with pytest.raises(ConfigError, match=r"after\.a has the name of an entry of tables"):
+        make(world=WORLD, tables={"a": table()}, after={"a": STEP})
+
+
+def test_what_steps_report_is_compared_too(make):
+    config = make(after={"j": {**STEP, "prefix": "j/"}, "k": {**STEP, "metrics": ["x"]}}, lower_is_better=["x"])
+    assert config.compared() == ["echo/value", "j/echo/value", "x"]
+    assert make(metrics=["x", "echo/value"], after={"k": {**STEP, "metrics": ["x"]}}).compared() == ["x", "echo/value"]
+
+
+def test_every_step_is_validated_before_anything_runs(make):
+    after = {"j": {**STEP, "prefix": "j/", "reads": {"tabel": {"from": "run", "output": "export"}}}}
+    with pytest.raises(ConfigError, match="step 'j': unknown field 'tabel'; did you mean 'table'"):
+        raise_first(study.checks(make(after=after), "study"))
+    after["j"]["reads"] = {"table": {"from": "run", "output": "export"}}
+    assert raise_first(study.checks(make(after=after), "study"))
+    chained = {"t": {"config": {"kind": "echo"}, "gives": "artifacts"}, "u": {**table(), "reads": {"tabel": {"from": "t"}}}}
+    with pytest.raises(ConfigError, match="table 'u': unknown field 'tabel'"):
+        raise_first(study.checks(make(world=WORLD, tables=chained), "study"))

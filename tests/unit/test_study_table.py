@@ -106,3 +106,12 @@ def test_gain_is_over_the_best_of_the_others_in_each_seed():
     assert gain.mean == pytest.approx(0.2)
     assert gain.high - gain.mean == pytest.approx(0.63138, abs=1e-4)
     assert gain_over_best(cells, "m", "new", ["a", "b"], lower_is_better=True).mean == pytest.approx(-0.4)
+
+
+def test_a_metric_that_is_a_gain_already_is_taken_as_it_is():
+    cells = {("new", 0): {"m": 0.9}, ("new", 1): {"m": 0.7}, ("a", 0): {"m": 5.0}}
+    gain = gain_over_best(cells, "m", "new", [], confidence=0.9)
+    # Mean 0.8, standard error 0.1, t(0.95, 1 degree) = 6.3138.
+    assert gain.mean == pytest.approx(0.8)
+    assert gain.low == pytest.approx(0.8 - 0.63138, abs=1e-4)
+    assert gain_over_best(cells, "m", "new", [], lower_is_better=True).mean == pytest.approx(0.8)
