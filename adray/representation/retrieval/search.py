@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import faiss
 import numpy as np
+from faiss import fvec_norm_L2sqr, swig_ptr
 
 from adray.artifact import Artifact, load_artifact
 from adray.errors import ArtifactError, DataError
@@ -19,7 +20,8 @@ KIND = "index"
 NONE = -1
 """The id of a place that no vector took."""
 
-_UNIT = 0.01
+_SQUARE = 0.02
+"""How far a squared length of a normalised vector may be from 1."""
 
 
 class Found(NamedTuple):
@@ -62,6 +64,11 @@ class Shard:
     def __init__(self, folder: str | Path, number: int, settings: dict[str, Any]) -> None:
         folder = Path(folder)
         self._index = faiss.read_index(str(folder / f"shard-{number:05d}.faiss"))
+        if self._index.d != settings["provenance"]["dim"]:
+            problem = f"shard {number} of {folder} holds vectors of {self._index.d} values, its artifact says otherwise"
+            raise ArtifactError(problem, "build the index again")
+        # Faiss's own function: its Python wrapper checks again what `OpenIndex` checks.
+        self._search = self._index.search_c  # type: ignore[attr-defined]
         self.ids = np.load(folder / f"ids-{number:05d}.npy", mmap_mode="r", allow_pickle=False)
         self._names = np.load(folder / f"names-{number:05d}.npy", mmap_mode="r", allow_pickle=False)
         self._ends = np.load(folder / f"name-ends-{number:05d}.npy", mmap_mode="r", allow_pickle=False)
@@ -80,13 +87,15 @@ class Shard:
             self._set[name] = value
 
     def search(self, vectors: np.ndarray, k: int, nprobe: int | None = None, ef_search: int | None = None) -> Found:
-        """See `OpenIndex.search`."""
+        """See `OpenIndex.search`; the vectors must be float32, contiguous, and as wide as the index: Faiss reads them unasked."""
         if nprobe is not None or ef_search is not None:
             self.tune("nprobe", nprobe)
             self.tune("efSearch", ef_search)
-        scores, rows = self._index.search(vectors, k)
-        # Row -1, where nothing was found, wraps to the appended NONE.
-        return Found(self._lookup.take(rows, mode="wrap"), scores)
+        count = len(vectors)
+        scores, rows = np.empty((count, k), np.float32), np.empty((count, k), np.int64)
+        self._search(count, swig_ptr(vectors), k, swig_ptr(scores), swig_ptr(rows))
+        # Row -1, where nothing was found, is the appended NONE.
+        return Found(self._lookup[rows], scores)
 
     def names(self, ids: np.ndarray) -> dict[int, str]:
         """Creative ids of those hashes that this shard holds."""
@@ -108,21 +117,22 @@ def _tunable(index: Any) -> set[str]:
     return names | ({"efSearch"} if isinstance(inner, faiss.IndexHNSW) else set())
 
 
-# One query on a fast index takes some 30 us, so a single one is looked at by the calls that NumPy makes cheapest.
+# One query on a fast index takes some 50 us and leaves nothing of Python in the processor's caches, so that each function or object
+# touched afterwards costs one or two more: a single query is looked at with as few of them as can be.
 
 
 def _all_unit(vectors: np.ndarray) -> bool:
     """Whether every row has length 1, about; NaN has not."""
     if len(vectors) == 1:
-        row = vectors[0]
-        return bool(abs(row.dot(row).item() - 1) <= 2 * _UNIT)
-    return int(np.count_nonzero(np.abs(np.vecdot(vectors, vectors) - 1) <= 2 * _UNIT)) == len(vectors)
+        square: float = fvec_norm_L2sqr(swig_ptr(vectors), vectors.shape[1])
+        return abs(square - 1) <= _SQUARE
+    return int(np.count_nonzero(np.abs(np.vecdot(vectors, vectors) - 1) <= _SQUARE)) == len(vectors)
 
 
 def _has_ties(scores: np.ndarray) -> bool:
     """Whether two neighbours of a query score alike; rows are in order."""
     if len(scores) == 1:
-        row = scores[0].tolist()
+        (row,) = scores.tolist()
         return len(set(row)) < len(row)
     return bool(np.count_nonzero(scores[:, 1:] == scores[:, :-1]))
 
@@ -141,7 +151,7 @@ class OpenIndex:
         self.metric: str = settings["metric"]
         self.rows: int = settings["rows"]
         self.provenance = Provenance(**settings["provenance"])
-        self._dim, self._normalised = self.provenance.dim, self.provenance.normalised
+        self._width, self._normalised = (self.provenance.dim,), self.provenance.normalised
         numbers = range(len(settings["shards"]))
         self._actors: list[Any] = []
         self._shards: list[Shard] = []
@@ -151,6 +161,7 @@ class OpenIndex:
             self._actors = start_actors(artifact.folder, numbers, settings)
         else:
             self._shards = [Shard(artifact.folder, number, settings) for number in numbers]
+        self._only = self._shards[0] if len(self._shards) == 1 else None
 
     def search(self, vectors: np.ndarray, k: int, nprobe: int | None = None, ef_search: int | None = None) -> Found:
         """The k nearest neighbours of each query.
@@ -162,24 +173,30 @@ class OpenIndex:
             ef_search: HNSW candidates to keep, from now on.
 
         Raises:
-            DataError: If the queries have another width, or are not normalised and the index is.
+            DataError: If the queries have another width, or are not normalised and the index is, or k is not positive.
         """
         vectors = np.ascontiguousarray(vectors, np.float32)
-        if vectors.ndim != 2 or vectors.shape[1] != self._dim:
-            raise DataError(f"queries have shape {vectors.shape}, the index holds vectors of {self._dim} values", "embed them alike")
-        if self._normalised and not _all_unit(vectors):
-            squares = np.vecdot(vectors, vectors)
-            worst = float(np.sqrt(squares[np.abs(squares - 1).argmax()]))
-            raise DataError(f"a query has length {worst:.3f}, the index holds vectors of length 1", "normalise the queries")
+        if vectors.shape[1:] != self._width or k < 1 or (self._normalised and not _all_unit(vectors)):
+            self._refuse(vectors, k)
+        if self._only is not None:
+            found = self._only.search(vectors, k, nprobe, ef_search)
+            return merge([found], k, self.metric) if _has_ties(found.scores) else found
         if self._actors:
             from adray.representation.retrieval.actors import ask
 
             parts = ask(self._actors, vectors, k, nprobe, ef_search)
         else:
             parts = [shard.search(vectors, k, nprobe, ef_search) for shard in self._shards]
-        if len(parts) == 1 and not _has_ties(parts[0].scores):
-            return parts[0]
         return merge(parts, k, self.metric)
+
+    def _refuse(self, vectors: np.ndarray, k: int) -> NoReturn:
+        if vectors.shape[1:] != self._width:
+            raise DataError(f"queries have shape {vectors.shape}, the index holds vectors of {self._width[0]} values", "embed them alike")
+        if k < 1:
+            raise DataError(f"{k} neighbours are wanted", "ask for one at least")
+        squares = np.vecdot(vectors, vectors)
+        worst = float(np.sqrt(squares[np.abs(squares - 1).argmax()]))
+        raise DataError(f"a query has length {worst:.3f}, the index holds vectors of length 1", "normalise the queries")
 
     def names(self, ids: np.ndarray) -> dict[int, str]:
         """Creative ids of hashes that `search` gave; `NONE` and unknown ones are left out."""

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from adray.artifact import load_artifact
 from adray.checks import raise_first
 from adray.data.hashing import hash_strings
 from adray.errors import ArtifactError, ConfigError, DataError, ResourceError
@@ -20,7 +21,7 @@ from adray.representation.retrieval import verbs
 from adray.representation.retrieval.config import IndexRunConfig
 from adray.representation.retrieval.exact import ExactSearch
 from adray.representation.retrieval.publish import publishing
-from adray.representation.retrieval.search import NONE, Found, merge, open_index
+from adray.representation.retrieval.search import NONE, Found, Shard, merge, open_index
 from adray.run import Run
 
 DIM = 24
@@ -219,10 +220,40 @@ def test_queries_of_another_version_width_or_length_are_refused(tmp_path, table)
     _, index = built(tmp_path, table)
     with pytest.raises(DataError, match="vectors of 24"):
         index.search(unit(2, 8), 1)
-    with pytest.raises(DataError, match="a query has length 2.000"):
-        index.search(2 * unit(2), 1)
+    with pytest.raises(DataError, match=r"shape \(24,\)"):
+        index.search(unit(1)[0], 1)
+    for rows in (1, 2):
+        with pytest.raises(DataError, match="a query has length 2.000"):
+            index.search(2 * unit(rows), 1)
+        with pytest.raises(DataError, match="a query has length nan"):
+            index.search(np.full((rows, DIM), np.nan, np.float32), 1)
+    with pytest.raises(DataError, match="0 neighbours are wanted"):
+        index.search(unit(1), 0)
     with pytest.raises(ArtifactError, match="transform 't' and transform 'other'"):
         open_index(tmp_path / "i" / "index", expect=provenance(transform="other"))
+
+
+def test_queries_of_another_type_or_layout_are_read_as_what_they_say(tmp_path, table):
+    _, index = built(tmp_path, table)
+    queries = unit(6)
+    expected = index.search(queries, 5)
+    apart = np.repeat(queries.astype(np.float64), 2, axis=1)[:, ::2]
+    for found in (index.search(apart, 5), index.search(np.asfortranarray(queries), 5)):
+        np.testing.assert_array_equal(found.ids, expected.ids)
+    np.testing.assert_array_equal(np.concatenate([index.search(apart[i : i + 1], 5).ids for i in range(6)]), expected.ids)
+    # Answers are the caller's own: the next search does not write into them.
+    first = index.search(queries[:1], 5)
+    kept = first.scores.copy()
+    index.search(queries[1:2], 5)
+    np.testing.assert_array_equal(first.scores, kept)
+
+
+def test_a_shard_of_another_width_than_its_artifact_says_is_not_searched(tmp_path, table):
+    built(tmp_path, table)
+    artifact = load_artifact(tmp_path / "i" / "index", "index")
+    settings = {**artifact.config, "provenance": provenance(dim=DIM + 8).as_dict()}
+    with pytest.raises(ArtifactError, match="shard 0 .* holds vectors of 24 values"):
+        Shard(artifact.folder, 0, settings)
 
 
 def test_a_damaged_shard_is_not_given_to_faiss(tmp_path, table):
