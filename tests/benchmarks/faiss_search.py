@@ -94,8 +94,8 @@ def main() -> int:
                 ratio = statistics.median(b / a for a, b in speeds)
                 worst = min(worst, ratio)
                 a, b = (statistics.median(column) for column in zip(*speeds, strict=True))
-                print(f"{factory:14}{batch:>6}{a:>12,.0f}{b:>12,.0f}{ratio:>8.2f}", flush=True)
-    print(f"ratios: median over {options.rounds} rounds of the ratio within a round; lowest {worst:.2f}, bar {BAR}")
+                print(f"{factory:14}{batch:>6}{a:>12,.0f}{b:>12,.0f}{ratio:>8.3f}", flush=True)
+    print(f"ratios: median over {options.rounds} rounds of the ratio within a round; lowest {worst:.3f}, bar {BAR}")
     return 0 if worst >= BAR else 1
 
 

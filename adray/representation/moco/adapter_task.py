@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -105,7 +107,15 @@ def prepare_adapter(config: MocoRunConfig, tune: AdapterConfig, run: Run) -> Pre
         # Before the first checkpoint the settings that shape the vectors may still be changed and the run resumed.
         if not (folder.is_dir() and list_checkpoints(run.folder / CHECKPOINTS)):
             encode_views(
-                encoder, config.data.train, folder, count=tune.views, views=config.views, seed=config.seed, size=size, batch_rows=rows
+                encoder,
+                config.data.train,
+                folder,
+                count=tune.views,
+                views=config.views,
+                seed=config.seed,
+                size=size,
+                batch_rows=rows,
+                on_progress=progress_lines(tune.views),
             )
         judged = {} if config.data.test is None else judged_vectors(config, encoder)
     run.tables += [path for path in (config.data.train, config.data.bank, config.data.test) if path]
@@ -117,6 +127,18 @@ def prepare_adapter(config: MocoRunConfig, tune: AdapterConfig, run: Run) -> Pre
         return None if config.data.test is None else labelled_creatives(config, encoder)
 
     return Prepared(task, "knn_untuned", with_encoder)
+
+
+def progress_lines(views: int) -> Callable[[int, int], None]:
+    """A line on stderr after each batch of creatives whose `views` views have been encoded, with the speed so far."""
+    start = time.perf_counter()
+
+    def tell(done: int, rows: int) -> None:
+        speed = done / max(time.perf_counter() - start, 1e-9)
+        left = (rows - done) / speed
+        print(f"encoding {views} views of creatives: {done:,} of {rows:,}  {speed:,.1f}/s  {left:,.0f} s left", file=sys.stderr)
+
+    return tell
 
 
 def labelled_creatives(config: MocoRunConfig, encoder: Encoder) -> Iterator[LabelledBatch]:

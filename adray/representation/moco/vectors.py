@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -92,7 +92,16 @@ def usable(table: pa.Table, path: str, at_least: int) -> Creatives:
 
 @torch.no_grad()
 def encode_views(
-    encoder: Encoder, path: str, folder: Path, *, count: int, views: AugmentationConfig, seed: int, size: int, batch_rows: int
+    encoder: Encoder,
+    path: str,
+    folder: Path,
+    *,
+    count: int,
+    views: AugmentationConfig,
+    seed: int,
+    size: int,
+    batch_rows: int,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> VectorStore:
     """Encode each creative of a table as it is, and `count - 1` augmented views of it.
 
@@ -105,6 +114,7 @@ def encode_views(
         seed: Seed of the views.
         size: Side of the views in pixels.
         batch_rows: Creatives encoded at once.
+        on_progress: Told of creatives done, and of all, after each batch.
 
     Raises:
         DataError: If the table cannot be used.
@@ -116,6 +126,8 @@ def encode_views(
         for number in range(count):
             shown = part if number == 0 else augmented(part, views, seed, number, number % 2, size)
             vectors[start : start + len(part), number] = encoder(encoder.prepare(shown)).numpy()
+        if on_progress is not None:
+            on_progress(start + len(part), len(creatives))
     write_vectors(folder, vectors, hash_strings(list(creatives.creative_ids)), hash_strings(list(creatives.sku_ids)))
     return VectorStore.load(folder)
 

@@ -132,13 +132,14 @@ def test_streaming_trains_as_well(pictures, tmp_path):
     assert report["metrics"]["train/loss"] < report["metrics"]["train/loss_chance"]
 
 
-def test_an_adapter_refines_a_frozen_encoder(scratch, pictures, tmp_path):
+def test_an_adapter_refines_a_frozen_encoder(scratch, pictures, tmp_path, capfd):
     encoder = {"kind": "dual_tower", "modalities": "image", "image_size": 32}
     job = config(pictures, tmp_path, "adapter", encoder=encoder, tune={"name": "adapter", "views": 3, "hidden": 16})
     _, report = perform(job)
     assert {"representation/knn_untuned", "representation/knn_gain", "representation/knn_gain_low"} <= report["metrics"].keys()
     vectors = np.load(tmp_path / "adapter" / "vectors" / "vectors.npy")
     assert vectors.shape == (72, 3, 1280) and vectors.dtype == np.float16
+    assert "encoding 3 views of creatives: 72 of 72" in capfd.readouterr().err
     exported = load_encoder(tmp_path / "adapter" / "export" / "encoder")
     assert exported.adapter.residual.layers[-1].weight.abs().sum() > 0
     # What was exported reads creatives, and is what was measured during training on cached vectors.
