@@ -15,7 +15,8 @@ class PicturesConfig(Config):
 
     pictures: PathStr
     """Parquet with `sku_id`, `image`, `cutout` (RGBA, on a canvas of the picture's size; not needed by an inspector that reads no
-    product) and an id; `copy`, `prompt`, `seed`, `attempt` and `label` are used where they are there."""
+    product) and an id; `copy`, `prompt`, `seed`, `attempt`, `label` and `accepted` are used where they are there. Tables
+    `annotations` and `generated` have this form."""
     id: str | None = None
     """Column that names a picture; unset: the first that is there of image_id, annotation_id, creative_id and request_id."""
     quarantine_limit: float = Field(default=0.01, ge=0.0, le=1.0)

@@ -1,4 +1,4 @@
-"""What an inspection's report shows beside its counts: figures against known labels, and a contact sheet."""
+"""What an inspection's report shows beside its counts: figures against what the table says itself, and a contact sheet."""
 
 from __future__ import annotations
 
@@ -17,33 +17,43 @@ from adray.data.pictures import image_pixels
 from adray.data.piecework.items import make_items, read_item
 from adray.feedback.inspection.config import InspectionRunConfig
 from adray.feedback.inspection.job import Inspected
+from adray.feedback.inspection.rows import COMPARED
 from adray.feedback.metrics import inspection_metrics
 
 _ROWS = 256
 
 
-def label_metrics(config: InspectionRunConfig, found: Inspected) -> dict[str, float]:
-    """Precision, recall, F1, average precision and the rest against the table's own labels; nothing where it has none.
+def compared_metrics(config: InspectionRunConfig, found: Inspected) -> dict[str, float]:
+    """What the verdicts are against what the table says itself; nothing where it says neither.
 
     Args:
         config: The run's config.
         found: What was inspected.
 
     Returns:
-        As `inspection_metrics`, and `feedback/pictures`, the number of pictures with a known label.
+        Where pictures have a label: as `inspection_metrics`, and `feedback/pictures`, their number. Where whoever made them accepted
+        some: `feedback/inspect/confirmed_share`, the share of those that this inspector accepts too, and `confirmed_of`, their number.
     """
-    if "label" not in found.source.schema.names:
-        return {}
+    names = [name for name in COMPARED if name in found.source.schema.names]
     labels: list[int] = []
     scores: list[np.ndarray] = []
-    for verdicts, rows in _side_by_side(config, found, ["label"]):
-        pairs = [(row["label"], verdicts[row[found.table.key]]) for row in rows if row[found.table.key] in verdicts]
-        known = [(LABELS.index(label), verdict) for label, verdict in pairs if label in LABELS]
-        labels += [label for label, _ in known]
-        scores += [np.array([dict(verdict["probabilities"])[name] for name in LABELS], np.float32) for _, verdict in known]
-    if not labels:
-        return {}
-    return {**inspection_metrics(np.array(labels), np.stack(scores)), "feedback/pictures": float(len(labels))}
+    confirmed: list[bool] = []
+    for verdicts, rows in _side_by_side(config, found, names) if names else ():
+        for row in rows:
+            verdict = verdicts.get(row[found.table.key])
+            if verdict is None:
+                continue
+            if row.get("label") in LABELS:
+                labels.append(LABELS.index(row["label"]))
+                scores.append(np.array([dict(verdict["probabilities"])[name] for name in LABELS], np.float32))
+            if row.get("accepted"):
+                confirmed.append(verdict["accepted"])
+    figures: dict[str, float] = {}
+    if labels:
+        figures = {**inspection_metrics(np.array(labels), np.stack(scores)), "feedback/pictures": float(len(labels))}
+    if confirmed:
+        figures |= {"feedback/inspect/confirmed_share": float(np.mean(confirmed)), "feedback/inspect/confirmed_of": float(len(confirmed))}
+    return figures
 
 
 def contact_sheet(config: InspectionRunConfig, found: Inspected, path: Path) -> Path | None:

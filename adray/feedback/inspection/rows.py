@@ -15,9 +15,18 @@ from adray.data.schema import IMAGE, VERDICTS, TableSchema
 from adray.data.sources import Source
 from adray.errors import DataError
 
+COMPARED = ("label", "accepted")
+"""Columns that verdicts are held against when all are made."""
 IDS = ("image_id", "annotation_id", "creative_id", "request_id")
 """Columns that may name a picture, in this order."""
-_OPTIONAL = (("copy", pa.string()), ("prompt", pa.string()), ("seed", pa.int64()), ("attempt", pa.int32()), ("label", pa.string()))
+_OPTIONAL = (
+    ("copy", pa.string()),
+    ("prompt", pa.string()),
+    ("seed", pa.int64()),
+    ("attempt", pa.int32()),
+    ("label", pa.string()),
+    ("accepted", pa.bool_()),
+)
 
 
 def pictures_table(source: Source, named_by: str | None, *, with_cutouts: bool) -> TableSchema:

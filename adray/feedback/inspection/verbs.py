@@ -11,10 +11,11 @@ from adray.errors import AdrayError
 from adray.feedback.artifact import load_inspector
 from adray.feedback.inspection.config import InspectionRunConfig
 from adray.feedback.inspection.job import Inspected, inspect_table, open_pictures
-from adray.feedback.inspection.report import contact_sheet, label_metrics
+from adray.feedback.inspection.report import compared_metrics, contact_sheet
 from adray.run import Run
 
 CONFIG = InspectionRunConfig
+COMPARED_HEADLINES = ["feedback/f1", "feedback/ap", "feedback/precision", "feedback/recall", "feedback/inspect/confirmed_share"]
 HEADLINES = ["feedback/inspect/rows", "feedback/inspect/accepted_share", "feedback/inspect/quarantined", "feedback/inspect/rows_per_s"]
 
 
@@ -38,9 +39,9 @@ def _report(config: InspectionRunConfig, run: Run, found: Inspected) -> None:
     counts = found.done.counts
     rows = [(label, counts.get(label, 0), counts.get(label, 0) / max(found.done.kept, 1)) for label in LABELS]
     run.add_table("Verdicts", ("label", "pictures", "share"), rows, "A picture is accepted when `available` is its most probable label.")
-    against = label_metrics(config, found)
+    against = compared_metrics(config, found)
     run.log(against)
-    run.headlines += [name for name in ("feedback/f1", "feedback/ap", "feedback/precision", "feedback/recall") if name in against]
+    run.headlines += [name for name in COMPARED_HEADLINES if name in against]
     sheet = contact_sheet(config, found, run.folder / "plots" / "verdicts.png") if config.contact_sheet else None
     if sheet is not None:
         run.add_plot("Accepted pictures, then refused ones", sheet)

@@ -19,7 +19,7 @@ from adray.data.schema import TableSchema
 from adray.data.sources import Source
 from adray.errors import DataError
 from adray.feedback.artifact import LoadedInspector, load_inspector
-from adray.feedback.inspection.rows import Decoded, decode_row, verdict_rows, verdict_schema
+from adray.feedback.inspection.rows import COMPARED, Decoded, decode_row, verdict_rows, verdict_schema
 
 STAGES = ("read", "decode", "forward", "write")
 ACCEPTED = "accepted"
@@ -55,9 +55,9 @@ class WorkerJob:
     threads: int
 
     def columns(self) -> list[str]:
-        """Columns that are read, of those that the source has; the label is read when all is done."""
+        """Columns that are read, of those that the source has."""
         declared = [*self.table.required.names, *self.table.optional.names]
-        return [name for name in declared if name in self.source.schema.names and name != "label"]
+        return [name for name in declared if name in self.source.schema.names and name not in COMPARED]
 
 
 @dataclass(frozen=True)

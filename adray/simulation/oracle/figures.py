@@ -27,8 +27,9 @@ def table_figures(found: Judged, resamples: int, seed: int, most: int) -> dict[s
 
     Returns:
         `oracle/available`, `oracle/share/<label>`, `oracle/prompt_obeyed` (of the pictures whose prompt names a wall colour),
-        `oracle/prompt_obeyed_available` (of those among them that the oracle finds available), `oracle/diversity...`, and,
-        against the table's own labels where it has any, `oracle/agreement` and `oracle/binary_agreement`.
+        `oracle/prompt_obeyed_available` (of those among them that the oracle finds available), `oracle/diversity...`, where the
+        maker accepted some, `oracle/accepted` and `oracle/available_of_accepted`, and, against the table's own labels where it has
+        any, `oracle/agreement` and `oracle/binary_agreement`.
     """
     groups = _groups(found.skus)
     some = spread(len(found), most)
@@ -38,6 +39,10 @@ def table_figures(found: Judged, resamples: int, seed: int, most: int) -> dict[s
     figures = {"pictures": float(len(found)), "products": float(groups.max() + 1), "prompts": float(asked.sum())}
     figures |= {f"share/{label}": float(np.mean(found.label == i)) for i, label in enumerate(LABELS)}
     figures |= ratio_interval(*_sums(groups, good, np.ones_like(good)), resamples=resamples, seed=seed).metrics("available")
+    if found.accepted.any():
+        sums = _sums(groups, good & found.accepted, found.accepted)
+        figures |= {"accepted": float(found.accepted.mean())}
+        figures |= ratio_interval(*sums, resamples=resamples, seed=seed).metrics("available_of_accepted")
     if asked.any():
         figures |= ratio_interval(*_sums(groups, obeyed, asked), resamples=resamples, seed=seed).metrics("prompt_obeyed")
     if (asked & good).any():

@@ -37,6 +37,7 @@ class Judged:
         keys: What names their requests, for pairing.
         label: int64 `[n]`, the oracle's, index into `LABELS`.
         truth: int64 `[n]`, the table's own label; -1 where it has none.
+        accepted: bool `[n]`, whether whoever made them accepted them; False where that is not known.
         asked: int64 `[n]`, hue that the prompt asked for; -1 for none.
         background: What was measured behind the products.
         lost: (id, reason) of pictures that could not be judged.
@@ -48,6 +49,7 @@ class Judged:
     keys: list[str]
     label: np.ndarray
     truth: np.ndarray
+    accepted: np.ndarray
     asked: np.ndarray
     background: Backgrounds
     lost: list[tuple[str, str]] = field(default_factory=list)
@@ -151,7 +153,8 @@ def _judge(
     lost: list[tuple[str, str]],
 ) -> Judged | None:
     columns = {name: rows.column(name).to_pylist() for name in rows.column_names}
-    prompts, copies, labels = (columns.get(name, [None] * rows.num_rows) for name in ("prompt", "copy", "label"))
+    beside = ("prompt", "copy", "label", "accepted")
+    prompts, copies, labels, accepted = (columns.get(name, [None] * rows.num_rows) for name in beside)
     pixels: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     for row in range(rows.num_rows):
         try:
@@ -170,15 +173,16 @@ def _judge(
     ]
     if write is not None:
         names = {"annotation_id": [str(columns[key][row]) for row in kept], "sku_id": skus, "label": [LABELS[one] for one in label]}
-        texts = {"copy": [copies[row] for row in kept], "prompt": [prompts[row] for row in kept]}
+        written = {"copy": [copies[row] for row in kept], "prompt": [prompts[row] for row in kept]}
         pictures = {name: pa.array([columns[name][row] for row in kept], IMAGE) for name in ("image", "cutout")}
-        write(pa.table({**names, **texts, **pictures}).select(SCHEMA.names).cast(SCHEMA))
+        write(pa.table({**names, **written, **pictures}).select(SCHEMA.names).cast(SCHEMA))
     return Judged(
         [str(columns[key][row]) for row in kept],
         skus,
         [" ".join(str(columns[name][row]) for name in pair_on) for row in kept],
         label,
         np.array([LABELS.index(labels[row]) if labels[row] in LABELS else -1 for row in kept], np.int64),
+        np.array([bool(accepted[row]) for row in kept], bool),
         asked_hues([prompts[row] for row in kept]),
         background,
         shown=shown,
@@ -219,8 +223,9 @@ def _joined(parts: Sequence[Judged], lost: list[tuple[str, str]]) -> Judged:
     def listed(name: str) -> list[Any]:
         return [value for part in parts for value in getattr(part, name)]
 
-    label, truth, asked = (np.concatenate([getattr(part, name) for part in parts]) for name in ("label", "truth", "asked"))
+    names = ("label", "truth", "accepted", "asked")
+    label, truth, accepted, asked = (np.concatenate([getattr(part, name) for part in parts]) for name in names)
     shown = sorted(listed("shown"), key=lambda one: one[0])
     few = [one for i, one in enumerate(shown) if i < _SHOWN or shown[i - _SHOWN][0] != one[0]]
     background = Backgrounds.concatenated([part.background for part in parts])
-    return Judged(listed("ids"), listed("skus"), listed("keys"), label, truth, asked, background, lost, few)
+    return Judged(listed("ids"), listed("skus"), listed("keys"), label, truth, accepted, asked, background, lost, few)

@@ -26,7 +26,7 @@ CONFIG = OracleRunConfig
 ANNOTATED = "annotations"
 """The folder of the table that is written, within the run's."""
 _ROW_GROUP = 512
-_PAIRINGS = (("request_id",), ("sku_id", "seed"), ("sku_id",))
+_PAIRINGS = (("request_id", "attempt"), ("request_id",), ("sku_id", "seed"), ("sku_id",))
 
 
 def inspect(config: OracleRunConfig, run: Run) -> None:
@@ -133,7 +133,7 @@ def _check_lost(found: Judged, limit: float, folder: Path) -> None:
 
 
 def _report(run: Run, found: Judged) -> None:
-    run.headlines += [f"{PREFIX}/{name}" for name in ("available", "prompt_obeyed", "diversity")]
+    run.headlines += [f"{PREFIX}/{name}" for name in ("available", "available_of_accepted", "prompt_obeyed", "diversity")]
     gains = ("available_gain", "available_gain_low", "available_gain_high", "diversity_kept", "inspector/f1", "inspector/agreement")
     run.headlines = [name for name in [*run.headlines, *(f"{PREFIX}/{gain}" for gain in gains)] if name in run.metrics]
     rows = [[label, int((found.label == i).sum()), run.metrics[f"{PREFIX}/share/{label}"]] for i, label in enumerate(LABELS)]

@@ -180,9 +180,13 @@ def test_an_inspector_of_the_picture_alone_needs_no_cutouts(inspect, world, tmp_
     pq.write_table(table, tmp_path / "plain.parquet")
     with pytest.raises(DataError, match="has no column 'cutout'"):
         inspect(tmp_path / "plain.parquet")
-    alone = write_inspector(tmp_path / "alone", kind="resnet")
+    alone = write_inspector(tmp_path / "alone", kind="resnet", balanced_on=world / "train.parquet")
+    pq.write_table(table.append_column("accepted", pa.array([i % 2 == 0 for i in range(50)])), tmp_path / "plain.parquet")
     _, report = inspect(tmp_path / "plain.parquet", artifact=alone)
     rows = verdicts(tmp_path)
+    taken = rows["accepted"].to_pylist()[::2]
+    assert report["metrics"]["feedback/inspect/confirmed_share"] == pytest.approx(sum(taken) / 25)
+    assert report["metrics"]["feedback/inspect/confirmed_of"] == 25
     assert rows["seed"].to_pylist() == list(range(50))
     assert rows["attempt"].to_pylist() == [i % 3 for i in range(50)]
     assert "feedback/f1" not in report["metrics"]

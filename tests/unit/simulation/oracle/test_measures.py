@@ -123,14 +123,14 @@ def test_pictures_that_share_no_background_are_no_pair():
     assert np.isnan(mean_distance((cells, np.zeros_like(pairs))))
 
 
-def judged(labels, skus=None, hues=None, asked=None, keys=None, truth=None):
+def judged(labels, skus=None, hues=None, asked=None, keys=None, truth=None, accepted=False):
     n = len(labels)
     found = backgrounds(n)
     found = replace(found, hue=np.array(hues if hues is not None else [0] * n))
     skus = skus or [f"p{i}" for i in range(n)]
     none = np.full(n, -1)
     asked, truth = (none if part is None else np.array(part) for part in (asked, truth))
-    return Judged([f"a{i}" for i in range(n)], skus, keys or skus, np.array(labels), truth, asked, found)
+    return Judged([f"a{i}" for i in range(n)], skus, keys or skus, np.array(labels), truth, np.zeros(n, bool) | accepted, asked, found)
 
 
 def test_rates_by_hand():
@@ -145,6 +145,10 @@ def test_rates_by_hand():
     # Two products: a draw of one of them alone has 2 of 2, or 1 of 2.
     assert (figures["oracle/available_low"], figures["oracle/available_high"]) == (0.5, 1.0)
     assert (figures["oracle/pictures"], figures["oracle/products"], figures["oracle/prompts"]) == (4, 2, 3)
+    assert "oracle/available_of_accepted" not in figures
+    taken = judged([0, 0, 1, 2], accepted=np.array([True, False, True, False]))
+    figures = table_figures(taken, 200, 0, 100)
+    assert (figures["oracle/accepted"], figures["oracle/available_of_accepted"]) == (0.5, 0.5)
 
 
 def test_gains_are_paired_by_request():
