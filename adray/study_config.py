@@ -31,8 +31,8 @@ class StudyWorld(Config):
 
     config: PathStr | dict[str, Any]
     """The world's config: a file, or its content."""
-    field: str = "data.path"
-    """The field of the run that receives the folder of the world's tables."""
+    field: str | None = "data.path"
+    """The field of the run that receives the folder of the world's tables; null: none does, see the study's `reads`."""
 
 
 class StudyStep(Config):
@@ -98,6 +98,8 @@ class StudyConfig(RunConfig):
     """Simulate a world per seed first; None when the base run names its own data."""
     tables: dict[str, StudyTable] = {}
     """Name -> what else is made for each seed before the runs; an entry may read those above it."""
+    reads: Reads = {}
+    """What else every variant's run reads: field -> path in the world's folder, or an output of an entry of `tables`."""
     after: dict[str, StudyAfter] = {}
     """Name -> what is run after each variant's run; a step may read those above it."""
     metrics: list[str] = Field(min_length=1)
@@ -142,13 +144,16 @@ class StudyConfig(RunConfig):
             raise ValueError(f"{RUN!r} is what steps call the variant's run; name the entry otherwise")
         _check_order("tables", self.tables, [])
         _check_order("after", self.after, [*self.tables, RUN])
+        for field, source in self.reads.items():
+            if isinstance(source, StudyOutput) and source.from_ not in self.tables:
+                raise ValueError(f"reads.{field} is from {source.from_!r}; it must be one of tables: {', '.join(self.tables) or 'none'}")
         joined = [name for step in self.after.values() for name in step.joined()]
         if twice := sorted({name for name in joined if joined.count(name) > 1}):
             raise ValueError(f"after: metric {twice[0]!r} comes from two steps; give one of them a prefix")
-        for name, step in self.after.items():
-            paths = [field for field, source in step.reads.items() if isinstance(source, str)]
+        for where, reads in (("", self.reads), *((f"after.{name}.", step.reads) for name, step in self.after.items())):
+            paths = [field for field, source in reads.items() if isinstance(source, str)]
             if paths and self.world is None:
-                raise ValueError(f"after.{name}.reads.{paths[0]} is in the world's folder; set world")
+                raise ValueError(f"{where}reads.{paths[0]} is in the world's folder; set world")
         return self
 
     def compared(self) -> list[str]:

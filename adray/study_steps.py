@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from adray.config import apply_overrides, read_yaml
-from adray.study_config import RUN, StudyConfig, StudyOutput, StudyStep, StudyWorld
+from adray.study_config import RUN, Reads, StudyConfig, StudyOutput, StudyStep, StudyWorld
 from adray.study_runs import Cell, Outcome, execute
 
 RUNS_FOLDER = "runs"
@@ -46,9 +46,9 @@ class Made:
             return str(self.world / source)
         return self.given[source.from_] if source.output is None else str(self.runs[source.from_].folder / source.output)
 
-    def needs(self, step: StudyStep) -> tuple[Path, ...]:
-        """Reports of the runs that a step reads from."""
-        names = {WORLD if isinstance(source, str) else source.from_ for source in step.reads.values()}
+    def needs(self, reads: Reads) -> tuple[Path, ...]:
+        """Reports of the runs that are read from."""
+        names = {WORLD if isinstance(source, str) else source.from_ for source in reads.values()}
         return tuple(self.runs[name].report_file for name in sorted(names))
 
 
@@ -130,9 +130,10 @@ class Steps:
     def _is_taken(self, name: str) -> bool:
         """Whether anything takes what a step gives, rather than a file of its folder."""
         steps: list[StudyStep] = [*self.config.tables.values(), *self.config.after.values()]
-        sources = [source for step in steps for source in step.sources().values()]
+        read = [self.config.reads, *(step.reads for step in steps)]
         by_runs = name in self.config.tables and self.config.tables[name].field is not None
-        return by_runs or any(source.from_ == name and source.output is None for source in sources)
+        outputs = [source for reads in read for source in reads.values() if isinstance(source, StudyOutput)]
+        return by_runs or any(source.from_ == name and source.output is None for source in outputs)
 
 
 def levels(steps: Mapping[str, StudyStep]) -> list[list[str]]:
@@ -169,29 +170,33 @@ def table_cell(config: StudyConfig, name: str, folder: Path, seed: int, made: Ma
     """The run that makes an entry of `tables` for a seed."""
     step = config.tables[name]
     values = _place(_step_values(step, made), folder / TABLES_FOLDER, f"{name}-seed{seed}", seed + step.seed_offset)
-    return Cell(f"{name} of seed {seed}", values, f"table {name!r}", made.needs(step))
+    return Cell(f"{name} of seed {seed}", values, f"table {name!r}", made.needs(step.reads))
 
 
 def run_cell(config: StudyConfig, folder: Path, variant: str, seed: int, made: Made) -> Cell:
     """A variant's run with a seed."""
-    given = {table.field: made.given[name] for name, table in config.tables.items() if table.field is not None}
-    if config.world is not None:
-        given = {config.world.field: str(made.world), **given}
-    values = _set(_values(config.run), {**given, **config.variants[variant]})
+    reads: Reads = {table.field: StudyOutput(**{"from": n}) for n, table in config.tables.items() if table.field is not None}
+    if config.world is not None and config.world.field is not None:
+        reads = {config.world.field: ".", **reads}
+    reads |= config.reads
+    values = _set(_values(config.run), {**_settings(reads, made), **config.variants[variant]})
     values = _place(values, folder / RUNS_FOLDER, f"{variant}-seed{seed}", seed)
-    names = [*([WORLD] if config.world is not None else []), *(n for n, table in config.tables.items() if table.field is not None)]
-    return Cell(f"{variant} seed {seed}", values, f"variant {variant!r}", tuple(made.runs[name].report_file for name in names))
+    return Cell(f"{variant} seed {seed}", values, f"variant {variant!r}", made.needs(reads))
 
 
 def after_cell(config: StudyConfig, name: str, folder: Path, variant: str, seed: int, made: Made) -> Cell:
     """A step after a variant's run with a seed."""
     step = config.after[name]
     values = _place(_step_values(step, made), folder / AFTER_FOLDER, f"{name}-{variant}-seed{seed}", seed + step.seed_offset)
-    return Cell(f"{name} after {variant} seed {seed}", values, f"step {name!r}", made.needs(step))
+    return Cell(f"{name} after {variant} seed {seed}", values, f"step {name!r}", made.needs(step.reads))
 
 
 def _step_values(step: StudyStep, made: Made) -> dict[str, Any]:
-    return _set(_values(step.config), {name: made.path(source) for name, source in step.reads.items()})
+    return _set(_values(step.config), _settings(step.reads, made))
+
+
+def _settings(reads: Reads, made: Made) -> dict[str, str]:
+    return {name: made.path(source) for name, source in reads.items()}
 
 
 def _set(values: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -125,7 +125,6 @@ CHAIN = {
         "config": {"kind": "echo", "slope": 0},
         "reads": {"table": {"from": "model"}, "world": {"from": "other", "output": "tables"}},
         "gives": "artifacts",
-        "field": "table",
     },
 }
 AFTER = {
@@ -149,7 +148,16 @@ WORLD = {"config": {"kind": "echo-world"}, "field": "world"}
 def test_runs_chain_before_and_after_the_variants_and_go_on_where_they_stopped(run_study):
     gains = {"gain": {"metric": "over/echo/value", "variant": "better"}}
     variants = {"better": {"inner.effect": 0.5}}
-    settings = {"world": WORLD, "tables": CHAIN, "after": AFTER, "gains": gains, "variants": variants, "reference": None}
+    reads = {"world": ".", "table": {"from": "sum"}}
+    settings = {
+        "world": {**WORLD, "field": None},
+        "tables": CHAIN,
+        "reads": reads,
+        "after": AFTER,
+        "gains": gains,
+        "variants": variants,
+        "reference": None,
+    }
     run, report = run_study(**settings)
     metrics = report["metrics"]
     # World 100 s, half 50 s, other world 100 (s + 1000). The run adds 10 s, 0.5, world, half and other; judge the world, over the half.

@@ -48,6 +48,8 @@ def make(monkeypatch, tmp_path):
         ({"after": {"j": {**STEP, "reads": {"table": {"from": "jj", "output": "x"}}}}}, "reads.table is from 'jj'; it must be one of run"),
         ({"after": {"j": {**STEP, "reads": {"table": {"from": "run"}}}}}, "is from 'run'; say which output"),
         ({"after": {"j": {**STEP, "reads": {"table": "x"}}}}, r"after\.j\.reads\.table is in the world's folder; set world"),
+        ({"reads": {"table": {"from": "t"}}}, "reads.table is from 't'; it must be one of tables: none"),
+        ({"reads": {"table": "bonus"}}, "reads.table is in the world's folder; set world"),
         ({"after": {"run": STEP}}, "'run' is what steps call the variant's run"),
         ({"after": {"j": STEP, "k": STEP}}, "metric 'echo/value' comes from two steps; give one of them a prefix"),
         ({"gains": {"g": {"metric": "other", "variant": "a"}}}, "metric is 'other'; it must be one of the metrics: echo/value"),
