@@ -74,6 +74,7 @@ class Shard:
         self._ends = np.load(folder / f"name-ends-{number:05d}.npy", mmap_mode="r", allow_pickle=False)
         # A plain array: ids are looked up at every search, and a memory map checks each access.
         self._lookup = np.append(np.asarray(self.ids), NONE)
+        self._metric: str = settings["metric"]
         self._set: dict[str, int] = {}
         self._tunable = _tunable(self._index)
         self.tune("k_factor_rf", settings["refine"])
@@ -97,6 +98,22 @@ class Shard:
         # Row -1, where nothing was found, is the appended NONE.
         return Found(self._lookup[rows], scores)
 
+    def search_one(self, vector: np.ndarray, k: int, unit: bool) -> Found | None:
+        """One query, float32 `[1, dim]` and contiguous; None when its length has to be 1 (`unit`) and is not.
+
+        A query on a fast index takes some 50 us and leaves nothing of Python in the processor's caches, so that each function or
+        object touched besides costs up to two more: here are as few of them as can be.
+        """
+        pointer = swig_ptr(vector)
+        # NaN is not within any distance of 1.
+        if unit and not abs(fvec_norm_L2sqr(pointer, vector.size) - 1) <= _SQUARE:
+            return None
+        scores, rows = np.empty((1, k), np.float32), np.empty((1, k), np.int64)
+        self._search(1, pointer, k, swig_ptr(scores), swig_ptr(rows))
+        (row,) = scores.tolist()
+        found = Found(self._lookup[rows], scores)
+        return found if len(set(row)) == k else merge([found], k, self._metric)
+
     def names(self, ids: np.ndarray) -> dict[int, str]:
         """Creative ids of those hashes that this shard holds."""
         places = np.searchsorted(self.ids, ids)
@@ -117,23 +134,13 @@ def _tunable(index: Any) -> set[str]:
     return names | ({"efSearch"} if isinstance(inner, faiss.IndexHNSW) else set())
 
 
-# One query on a fast index takes some 50 us and leaves nothing of Python in the processor's caches, so that each function or object
-# touched afterwards costs one or two more: a single query is looked at with as few of them as can be.
-
-
 def _all_unit(vectors: np.ndarray) -> bool:
     """Whether every row has length 1, about; NaN has not."""
-    if len(vectors) == 1:
-        square: float = fvec_norm_L2sqr(swig_ptr(vectors), vectors.shape[1])
-        return abs(square - 1) <= _SQUARE
     return int(np.count_nonzero(np.abs(np.vecdot(vectors, vectors) - 1) <= _SQUARE)) == len(vectors)
 
 
 def _has_ties(scores: np.ndarray) -> bool:
     """Whether two neighbours of a query score alike; rows are in order."""
-    if len(scores) == 1:
-        (row,) = scores.tolist()
-        return len(set(row)) < len(row)
     return bool(np.count_nonzero(scores[:, 1:] == scores[:, :-1]))
 
 
@@ -162,6 +169,7 @@ class OpenIndex:
         else:
             self._shards = [Shard(artifact.folder, number, settings) for number in numbers]
         self._only = self._shards[0] if len(self._shards) == 1 else None
+        self._one = (1, self.provenance.dim)
 
     def search(self, vectors: np.ndarray, k: int, nprobe: int | None = None, ef_search: int | None = None) -> Found:
         """The k nearest neighbours of each query.
@@ -176,17 +184,20 @@ class OpenIndex:
             DataError: If the queries have another width, or are not normalised and the index is, or k is not positive.
         """
         vectors = np.ascontiguousarray(vectors, np.float32)
+        if self._only is not None and vectors.shape == self._one and k > 0 and nprobe is None and ef_search is None:
+            found = self._only.search_one(vectors, k, self._normalised)
+            if found is not None:
+                return found
         if vectors.shape[1:] != self._width or k < 1 or (self._normalised and not _all_unit(vectors)):
             self._refuse(vectors, k)
-        if self._only is not None:
-            found = self._only.search(vectors, k, nprobe, ef_search)
-            return merge([found], k, self.metric) if _has_ties(found.scores) else found
         if self._actors:
             from adray.representation.retrieval.actors import ask
 
             parts = ask(self._actors, vectors, k, nprobe, ef_search)
         else:
             parts = [shard.search(vectors, k, nprobe, ef_search) for shard in self._shards]
+        if len(parts) == 1 and not _has_ties(parts[0].scores):
+            return parts[0]
         return merge(parts, k, self.metric)
 
     def _refuse(self, vectors: np.ndarray, k: int) -> NoReturn:

@@ -11,15 +11,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from adray import kinds
 from adray.representation.attributes.background import measure_background
 from adray.representation.attributes.config import AttributesRunConfig
+from adray.representation.attributes.implicit import read_promotion, read_selling_points
 from adray.representation.attributes.job import extract_table
 from adray.representation.attributes.logos import LogoConfig, LogoFinder
 from adray.representation.attributes.ocr import OcrConfig, TextReader
 from adray.representation.attributes.regions import overlap
+from adray.representation.attributes.values import Text
 from adray.simulation.config import WorldConfig
 from adray.simulation.world import simulate_world
 
@@ -119,6 +121,25 @@ def test_drawn_texts_are_read_where_they_are(reader):
         xs, ys = found.polygon[::2], found.polygon[1::2]
         assert overlap((min(xs), min(ys), max(xs), max(ys)), truth) > 0.5
         assert found.score == found.confidence > 0.6
+
+
+def test_drawn_chinese_is_read_and_understood(reader):
+    """Debian's fonts-wqy-microhei draws the copy; what is read of it names the promotion."""
+    font = Path("/usr/share/fonts/truetype/wqy/wqy-microhei.ttc")
+    if not font.is_file():
+        pytest.skip("no Chinese font: install fonts-wqy-microhei")
+    lines = ("限时五折包邮", "真皮运动鞋", "满300减50")
+    image = Image.new("RGB", (600, 400), (250, 232, 236))
+    pen = ImageDraw.Draw(image)
+    for row, (line, size) in enumerate(zip(lines, (64, 40, 28), strict=True)):
+        pen.text((40, 40 + 120 * row), line, fill=(20, 20, 20), font=ImageFont.truetype(str(font), size))
+    found = reader.read(np.asarray(image))
+    # The recogniser may give a character in its traditional form, which the lexicons know as well.
+    assert tuple(box.text.replace(" ", "").replace("減", "减") for box in found) == lines
+    texts = [Text("ocr", box.text, number, box.score) for number, box in enumerate(found)]
+    told = [read_promotion([text]).value for text in texts]
+    assert told == ["discount", "none", "discount"]
+    assert [point.value for point in read_selling_points(texts)] == ["free_shipping"]
 
 
 def test_pictures_of_any_shape(reader):
