@@ -57,6 +57,7 @@ KINDS: dict[str, Kind] = {
     "rfnet": Kind("adray.feedback.verbs", "train"),
     "inspection": Kind("adray.feedback.inspection.verbs", "inspect"),
     "oracle": Kind("adray.simulation.oracle.verbs", "inspect"),
+    "diffusion": Kind("adray.generation.diffusion.verbs", "train"),
     "rfft": Kind("adray.generation.rfft.verbs", "train"),
     "generation": Kind("adray.generation.recurrent.verbs", "generate"),
     "attributes": Kind("adray.representation.attributes.verbs", "extract"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -13,14 +12,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from PIL import Image
 
 from adray.data.adapters.rf1m import Rf1m
 from adray.data.conform import target_schema
 from adray.data.hashing import hash_shares
 from adray.data.images import ImageRowError
 from adray.data.labels import LABELS
-from adray.data.pictures import cutout_problem, image_pixels
+from adray.data.pictures import cutout_problem, image_pixels, png_bytes
 from adray.data.quarantine import FOLDER, Lost, check_limit, ensure_readable, quarantine_rows
 from adray.data.ray_tasks import stream_tasks
 from adray.data.row_group_writer import RowGroupWriter
@@ -263,11 +261,5 @@ def compute_maps(pictures: list[np.ndarray], maps: Maps) -> tuple[list[bytes], l
         batch = torch.cat([as_tensor(pictures[row][..., :3]) for row in rows])
         both = [(255.0 * m[:, 0]).round().byte().numpy() for m in maps(batch)]
         for place, row in enumerate(rows):
-            found[row] = (_png(both[0][place]), _png(both[1][place]))
+            found[row] = (png_bytes(both[0][place]), png_bytes(both[1][place]))
     return [found[row][0] for row in range(len(pictures))], [found[row][1] for row in range(len(pictures))]
-
-
-def _png(pixels: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG", compress_level=1)
-    return stream.getvalue()

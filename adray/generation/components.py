@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,11 @@ class Components:
         return int(config["patch"]) if "patch" in config else 2 ** (len(config["block_out_channels"]) - 1)
 
     @property
+    def multiple(self) -> int:
+        """What a picture's sides must be multiples of, in pixels: whole cells on every level of the UNet."""
+        return int(self.latent_scale * 2 ** (len(self.unet.config["block_out_channels"]) - 1))
+
+    @property
     def inpaints(self) -> bool:
         """Whether the UNet reads the mask and the masked picture beside x_t, as Stable Diffusion's inpainting checkpoints do."""
         return int(self.unet.config["in_channels"]) == 2 * int(self.vae.config["latent_channels"]) + 1
@@ -78,21 +84,47 @@ def load_components(path: str | Path, controlnet: str | Path | None = None) -> C
     return Components(**loaded)
 
 
-def meta_components(path: str | Path, controlnet: str | Path | None = None) -> Components:
+def has_part(path: str | Path, name: str) -> bool:
+    """Whether a generator's folder holds a part, such as `controlnet`."""
+    return (Path(path) / name).is_dir()
+
+
+def load_part(path: str | Path, name: str) -> Any:
+    """Load one part of a generator from its folder; see `load_components`.
+
+    Raises:
+        ConfigError: If it is missing or cannot be loaded.
+    """
+    folder = Path(path) / name
+    if not folder.is_dir():
+        raise ConfigError(f"generator {path} has no {name} in {folder}", "give a folder of diffusers' layout")
+    return _load(name, folder)
+
+
+def meta_components(path: str | Path, controlnet: str | Path | None = None, copied: bool = False) -> Components:
     """Build a generator on the meta device from its configs: shapes without memory. No weights need to be there.
+
+    Args:
+        path: As for `load_components`.
+        controlnet: Likewise.
+        copied: Take the ControlNet's shape from the UNet: one that starts as a copy of its encoder.
 
     Raises:
         ConfigError: If a part's config is missing or unknown.
     """
-    folders = _folders(path, controlnet, verify=False)
+    from diffusers import ControlNetModel
+
+    folders = _folders(path, controlnet, [name for name in PARTS if not copied or name != "controlnet"], verify=False)
     built: dict[str, Any] = {}
     with torch.device("meta"):
         for name, folder in folders.items():
             built[name] = _load(name, folder) if name in ("tokenizer", "scheduler") else _empty(name, folder)
+        if copied:
+            built["controlnet"] = ControlNetModel.from_unet(built["unet"], load_weights_from_unet=False)
     return Components(**built)
 
 
-def _folders(path: str | Path, controlnet: str | Path | None, verify: bool = True) -> dict[str, Path]:
+def _folders(path: str | Path, controlnet: str | Path | None, parts: Sequence[str] = PARTS, verify: bool = True) -> dict[str, Path]:
     from adray.artifact import load_artifact
 
     root = Path(path)
@@ -100,7 +132,7 @@ def _folders(path: str | Path, controlnet: str | Path | None, verify: bool = Tru
         raise ArtifactError(f"no generator at {root}", "train one with a config of kind diffusion, or give a folder of diffusers' layout")
     if verify and (root / "artifact.json").is_file():
         load_artifact(root, KIND)
-    folders = {name: root / name for name in PARTS}
+    folders = {name: root / name for name in parts}
     if controlnet is not None:
         # A ControlNet saved alone is its folder itself; in a pipeline's folder it is a part.
         own = Path(controlnet)

@@ -71,13 +71,19 @@ def cell_mask(masks: np.ndarray, cell: int, how: MaskCells) -> Tensor:
     return F.interpolate(pixels, (masks.shape[1] // cell, masks.shape[2] // cell))
 
 
+def tokenize(components: Components, prompts: Sequence[str]) -> Tensor:
+    """int64 `[n, length]` of prompts, padded or cut off to the tokenizer's length."""
+    tokenizer = components.tokenizer
+    tokens = tokenizer(list(prompts), padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt")
+    ids: Tensor = tokens.input_ids
+    return ids
+
+
 @torch.no_grad()
 def encode_prompts(components: Components, prompts: Sequence[str]) -> Tensor:
     """float `[n, length, width]` of prompts, padded or cut off to the tokenizer's length."""
-    tokenizer = components.tokenizer
-    tokens = tokenizer(list(prompts), padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt")
     device = next(components.text_encoder.parameters()).device
-    return components.text_encoder(tokens.input_ids.to(device))[0]
+    return components.text_encoder(tokenize(components, prompts).to(device))[0]
 
 
 def product_pictures(cutouts: np.ndarray) -> Tensor:

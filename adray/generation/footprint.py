@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -81,6 +81,35 @@ def feedback_footprint(
     trained = parameters([controlnet])
     held = parameters([unet, controlnet, vae, parts.text_encoder]) + (trained if teacher else 0) + inspector
     return Footprint(4 * held, 12 * trained, size * kept)
+
+
+def denoising_footprint(parts: Components, trained: Sequence[str], side: int, rows: int, *, half: bool, recompute: bool) -> Footprint:
+    """Memory of a worker that trains a generator on pictures: one denoising step.
+
+    A UNet that is frozen keeps only what lies behind the ControlNet's residuals.
+
+    Args:
+        parts: On the meta device.
+        trained: Names of the parts that learn.
+        side: Of a picture, in pixels.
+        rows: Pictures of a micro-batch.
+        half: Whether activations are bf16.
+        recompute: Whether the inside of blocks is computed again in the backward pass.
+    """
+    unet, controlnet = parts.unet, parts.controlnet
+    cells, channels = side // parts.latent_scale, int(parts.vae.config.latent_channels)
+    text_config = parts.text_encoder.config
+    tokens = int(parts.tokenizer.model_max_length) if parts.tokenizer is not None else int(text_config.max_position_embeddings)
+    kept_of = [unet, controlnet] if {"unet", "text_encoder"} & set(trained) else [controlnet, *unet.up_blocks, unet.conv_norm_out]
+    with torch.device("meta"):
+        latents, text = torch.zeros(rows, channels, cells, cells), torch.zeros(rows, tokens, int(text_config.hidden_size))
+        known = torch.zeros(rows, 1 + channels, cells, cells) if parts.inpaints else None
+        timesteps, edges = torch.zeros(rows, dtype=torch.int64), torch.zeros(rows, 3, side, side)
+        kept = _kept(kept_of, lambda: predict(unet, controlnet, latents, timesteps, text, edges, known), recompute)
+        if "text_encoder" in trained:
+            kept += _kept([parts.text_encoder], lambda: parts.text_encoder(torch.zeros(rows, tokens, dtype=torch.int64)), recompute)
+    learning = parameters([getattr(parts, name) for name in trained])
+    return Footprint(4 * parameters(parts.networks()), 12 * learning, (2 if half else 4) * kept)
 
 
 def _kept(parts: Iterable[nn.Module], run: Callable[[], object], recompute: bool) -> int:

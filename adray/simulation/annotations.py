@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import pyarrow as pa
 from PIL import Image
 
 from adray.data.labels import LABELS
+from adray.data.pictures import png_bytes
 from adray.data.schema import QUARANTINE
 from adray.files import replacing_folder, write_json
 from adray.simulation.annotations_config import AnnotationsConfig
@@ -139,13 +139,7 @@ def _tables(scenes: Scenes, products: AnnotatedProducts, size: int, prefix: str)
 
 
 def _encoded(pixels: np.ndarray) -> Sequence[bytes]:
-    return [_png(picture) for picture in pixels]
-
-
-def _png(pixels: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG", compress_level=1)
-    return stream.getvalue()
+    return [png_bytes(picture) for picture in pixels]
 
 
 def _products_table(products: AnnotatedProducts) -> pa.Table:

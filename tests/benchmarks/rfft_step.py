@@ -72,7 +72,7 @@ def hand_written(config: RfftRunConfig, tables: ProductTables, steps: int, clock
     text, tokenizer, inspector = module.text_encoder, module._parts.tokenizer, module.inspector
     scheduler = copy.deepcopy(module._parts.scheduler)
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=0.0)
-    rows = pq.read_table(config.data.train).to_pylist()
+    rows = pq.read_table(config.data.table("train")).to_pylist()
     size, rng, took = config.training.batch_size, np.random.default_rng(0), []
     for step in range(steps):
         start = clock()

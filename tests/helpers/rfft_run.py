@@ -44,7 +44,7 @@ def prepare(folder, widths: tuple[int, int] = (16, 32)) -> dict:
         "runs_dir": str(folder / "runs"),
         "seed": 3,
         "generator": str(folder / "generator"),
-        "data": {"train": str(folder / "train.parquet"), "holdout": str(folder / "holdout.parquet"), "lanes": 4},
+        "data": {"path": str(folder), "lanes": 4},
         "placement": {"size": SIDE, "keep_loc": True},
         "prompts": {"entries": [{"prompt": "{title}, {colour} room"}], "colours": ["red", "blue"]},
         "feedback": {"inspector": str(folder / "rfnet"), "beta": 10.0, "last_steps": 3},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -13,9 +12,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
 from adray.data.labels import LABELS
+from adray.data.pictures import png_bytes
 from adray.data.piecework.items import Item
 from adray.data.piecework.parts import ItemResult, Parts
 from adray.data.row_group_writer import RowGroupWriter
@@ -143,9 +142,7 @@ def failure_rows(failed: Sequence[Refusals], attempts: int) -> pa.Table:
 
 def png_cell(pixels: np.ndarray) -> dict[str, Any]:
     """A cell of an image column: lossless, so that the product's pixels survive."""
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG", compress_level=1)
-    return {"bytes": stream.getvalue(), "path": None}
+    return {"bytes": png_bytes(pixels), "path": None}
 
 
 def _plain(probabilities: np.ndarray | None) -> list[float]:

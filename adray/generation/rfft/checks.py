@@ -31,8 +31,8 @@ def all_checks(config: RfftRunConfig, verb: str) -> Iterator[Check]:
         yield Check("artifact", str(folder / EXPORT), None if there else missing)
     elif verb == "export":
         yield checkpoint_check(config.name, folder)
-    for name, path in (("data.train", config.data.train), ("data.holdout", config.data.holdout)):
-        yield _table_check(name, path)
+    for name in ("train", "holdout"):
+        yield _table_check(name, config.data.table(name))
     inspector, check = _inspector(config)
     yield check
     try:

@@ -43,16 +43,19 @@ class FeedbackConfig(Config):
 class RequestDataConfig(Config):
     """The products that pictures are made of in training and evaluation."""
 
-    train: PathStr
-    """A table with sku_id, cutout and copy (or title): training products."""
-    holdout: PathStr
-    """Likewise: products that pictures are judged on before and after."""
+    path: PathStr
+    """A folder with the tables `train.parquet`, the training products, and `holdout.parquet`, those that pictures are judged on before
+    and after. Each has sku_id, cutout and copy (or title)."""
     quarantine_limit: float = Field(default=0.01, ge=0, le=1)
     """The run fails when a greater share of either table cannot be used."""
     lanes: int = Field(default=8, ge=1)
     """Parallel read positions; the number of workers must divide it, and it must divide the batch size."""
     shuffle_rows: int = Field(default=2048, ge=0)
     """Rows in the shuffle buffer, over all lanes."""
+
+    def table(self, name: str) -> str:
+        """Path of the table `train` or `holdout`."""
+        return f"{self.path.rstrip('/')}/{name}.parquet"
 
 
 class RfftEvaluationConfig(Config):

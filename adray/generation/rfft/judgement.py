@@ -5,14 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from PIL import Image, ImageDraw
 
 from adray.data.labels import LABELS
+from adray.data.schema import GENERATED
 from adray.data.stream import iterate
 from adray.feedback.artifact import LoadedInspector, load_inspector
+from adray.files import replacing_folder
 from adray.generation.components import load_components
 from adray.generation.condition import cutout_tensor
+from adray.generation.recurrent.tables import png_cell
 from adray.generation.rfft.config import RfftRunConfig
 from adray.generation.rfft.losses import AVAILABLE
 from adray.generation.rfft.products import ProductTables
@@ -22,6 +27,8 @@ from adray.generation.sampler import PictureMaker
 from adray.run import Run
 
 HEADLINES = ["generation/available_before", "generation/available_after", "generation/reward_gain"]
+PICTURES = "pictures"
+"""Folder of the tables of pictures in a run's: `before` and `after`."""
 _TILE, _CAPTION, _ACROSS = 128, 26, 4
 
 
@@ -38,9 +45,10 @@ def judge(run: Run, config: RfftRunConfig, tables: ProductTables, tuned: Path) -
     inspector = load_inspector(config.feedback.inspector)
     pictures, said = {}, {}
     for name, path, controlnet in (("before", config.generator, config.controlnet), ("after", str(tuned), None)):
-        maker = PictureMaker(load_components(path, controlnet), config.sampling)
+        maker = PictureMaker(load_components(path, controlnet), config.sampling, precision=config.feedback.rollout)
         pictures[name] = np.concatenate([maker(b.products.cutouts, b.prompts, b.negatives, b.seeds) for b in batches])
         said[name] = _verdicts(inspector, pictures[name], batches)
+        run.tables.append(_write(run.folder / PICTURES / name, pictures[name], said[name], batches))
     good = {name: labels == AVAILABLE for name, labels in said.items()}
     run.headlines += HEADLINES
     run.log(
@@ -56,6 +64,34 @@ def judge(run: Run, config: RfftRunConfig, tables: ProductTables, tuned: Path) -
     run.add_table("Verdicts of the inspector that was the reward", ["pictures", *LABELS], rows, note="Same products, prompts and noise.")
     titles = [title for batch in batches for title in batch.products.titles]
     run.add_plot("Before and after", pairs_sheet(pictures, said, titles, config.evaluation.shown, run.folder / "plots" / "pairs.png"))
+
+
+def _write(folder: Path, pictures: np.ndarray, said: np.ndarray, batches: list[FeedbackBatch]) -> str:
+    """Pictures as a table `generated`, so that other judges can look at them; before and after are paired by `request_id`."""
+    rows, row = [], 0
+    for batch in batches:
+        for place in range(len(batch)):
+            rows.append(
+                {
+                    "annotation_id": f"{batch.products.keys[place]}/{folder.name}",
+                    "sku_id": batch.products.skus[place],
+                    "image": png_cell(pictures[row]),
+                    "cutout": png_cell(batch.products.cutouts[place]),
+                    "copy": batch.products.titles[place],
+                    "prompt": batch.prompts[place],
+                    "negative_prompt": batch.negatives[place],
+                    "request_id": batch.products.keys[place],
+                    "attempt": 0,
+                    "seed": batch.seeds[place],
+                    "accepted": bool(said[row] == AVAILABLE),
+                }
+            )
+            row += 1
+    with replacing_folder(folder) as partial:
+        pq.write_table(
+            pa.Table.from_pylist(rows, schema=pa.schema([*GENERATED.required, *GENERATED.optional])), partial / "pictures.parquet"
+        )
+    return str(folder)
 
 
 def _batches(task: FeedbackTask) -> list[FeedbackBatch]:

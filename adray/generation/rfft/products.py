@@ -65,7 +65,7 @@ def prepare_products(config: RequestDataConfig, placement: PlacementConfig, fold
         DataError: If a source cannot be read, lacks a column, or has more unusable rows than allowed.
     """
     folder = folder.absolute()
-    sources = {"train": open_source(config.train), "holdout": open_source(config.holdout)}
+    sources = {name: open_source(config.table(name)) for name in ("train", "holdout")}
     stamps = [[name, source.stamp] for name, source in sources.items()]
     mark = hashlib.sha256(json.dumps([stamps, placement.model_dump(mode="json")]).encode()).hexdigest()
     if (folder / _RECORD).is_file():

@@ -35,7 +35,9 @@ class FeedbackTask:
             "generator": config.generator,
             "controlnet": config.controlnet,
             "inspector": {"path": config.feedback.inspector, "content_hash": inspector.content_hash},
-            "tables": {"train": {"path": config.data.train, "rows": self.tables.rows["train"], "fingerprint": self.tables.fingerprint}},
+            "tables": {
+                "train": {"path": config.data.table("train"), "rows": self.tables.rows["train"], "fingerprint": self.tables.fingerprint}
+            },
         }
         parts = load_components(config.generator, config.controlnet)
         return FeedbackModule(parts, inspector, config.feedback, config.sampling, lineage)

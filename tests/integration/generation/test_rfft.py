@@ -51,6 +51,11 @@ def test_a_run_tunes_the_controlnet_alone_and_says_what_changed(values, whole):
         metrics["generation/available_after"] - metrics["generation/available_before"]
     )
     assert (done.folder / "plots" / "pairs.png").is_file()
+    before, after = (pq.read_table(done.folder / "pictures" / name) for name in ("before", "after"))
+    for column in ("request_id", "prompt", "seed", "cutout"):
+        assert before.column(column).to_pylist() == after.column(column).to_pylist()
+    assert before.num_rows == 6 and before.column("image").to_pylist() != after.column("image").to_pylist()
+    assert sum(after.column("accepted").to_pylist()) / 6 == pytest.approx(metrics["generation/available_after"])
     artifact = load_artifact(tuned(done), KIND)
     assert artifact.lineage["generator"] == values["generator"]
     assert artifact.lineage["inspector"]["content_hash"] == load_artifact(values["feedback"]["inspector"]).content_hash
@@ -89,12 +94,13 @@ def test_what_cannot_be_tuned_is_refused_in_one_line(values, tmp_path):
 
 
 def test_rows_that_cannot_be_used_are_quarantined_with_their_reason(values, tmp_path):
-    rows = pq.read_table(values["data"]["train"]).to_pylist()
+    rows = pq.read_table(f"{values['data']['path']}/train.parquet").to_pylist()
     rows[0]["copy"] = ""
     rows[1]["cutout"] = {"bytes": rows[1]["cutout"]["bytes"][:40], "path": None}
     rows[2]["cutout"] = {"bytes": png(np.zeros((SIDE, SIDE, 4), np.uint8)), "path": None}
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "train.parquet")
-    data = RequestDataConfig(**{**values["data"], "train": str(tmp_path / "train.parquet"), "quarantine_limit": 0.2})
+    pq.write_table(pq.read_table(f"{values['data']['path']}/holdout.parquet"), tmp_path / "holdout.parquet")
+    data = RequestDataConfig(path=str(tmp_path), quarantine_limit=0.2)
     placement = PlacementConfig(**values["placement"])
     tables = prepare_products(data, placement, tmp_path / "tables")
     assert tables.rows == {"train": 29, "holdout": 16} and tables.quarantined == 3

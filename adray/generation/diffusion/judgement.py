@@ -1,0 +1,73 @@
+"""Pictures of held-out products by the generator that was trained, for its run's report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from adray.data.parquet import open_parquet
+from adray.data.picture_sheet import picture_sheet
+from adray.data.stream import iterate
+from adray.generation.components import load_components
+from adray.generation.diffusion.config import DiffusionRunConfig
+from adray.generation.placement import PlacementConfig
+from adray.generation.rfft.source import FeedbackBatch, ProductCollate, asked, request_columns
+from adray.generation.sampler import PictureMaker
+from adray.run import Run
+
+HEADLINES = ["diffusion/holdout_loss", "generation/seconds_per_picture"]
+
+
+def judge(run: Run, config: DiffusionRunConfig, artifact: Path) -> None:
+    """Sample a picture of each of some held-out products: a contact sheet, and how long a picture takes.
+
+    Args:
+        run: The run that reports.
+        config: Its config.
+        artifact: The generator.
+
+    Raises:
+        DataError: If the table of held-out products cannot be used.
+    """
+    maker = PictureMaker(load_components(artifact), config.evaluation.sampling)
+    pictures, captions = [], []
+    start = time.perf_counter()
+    for batch in _requests(config):
+        made = maker(batch.products.cutouts, batch.prompts, batch.negatives, batch.seeds)
+        pictures += list(made)
+        captions += [_two_lines(prompt) for prompt in batch.prompts]
+    seconds = time.perf_counter() - start
+    run.headlines += HEADLINES
+    run.log({"generation/pictures": len(pictures), "generation/seconds_per_picture": seconds / len(pictures)})
+    run.add_plot("Held-out products", picture_sheet(_pixelated(pictures), captions, run.folder / "plots" / "samples.png"))
+
+
+def _requests(config: DiffusionRunConfig) -> Iterator[FeedbackBatch]:
+    """The first row of each product, where it lies in its picture."""
+    path, at = config.data.holdout, config.evaluation
+    placement = PlacementConfig(size=config.data.size, keep_loc=True)
+    collate = ProductCollate(placement, request_columns(open_parquet(path).schema.names, path))
+    seen: set[str] = set()
+    for products in iterate(path, at.batch_rows, collate.columns, collate):
+        first = []
+        for row, sku in enumerate(products.skus):
+            if sku not in seen and len(seen) < at.pictures:
+                seen.add(sku)
+                first.append(row)
+        if first:
+            yield asked(products.take(first), at.prompts, config.seed, 0, at.sampling.steps - 1)
+        if len(seen) == at.pictures:
+            return
+
+
+def _two_lines(prompt: str) -> str:
+    head, _, rest = prompt.partition(", ")
+    return f"{head[:28]}\n{rest[:28]}"
+
+
+def _pixelated(pictures: list[np.ndarray]) -> list[np.ndarray]:
+    """Small pictures enlarged by whole pixels, so that the sheet does not blur them."""
+    return [p.repeat(times, axis=0).repeat(times, axis=1) for p in pictures for times in (max(1, 160 // p.shape[0]),)]
