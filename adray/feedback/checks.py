@@ -13,8 +13,8 @@ from adray.data.sources import Source
 from adray.errors import AdrayError, ArtifactError, ResourceError
 from adray.feedback.config import PICTURES, ModelConfig, RFNetRunConfig
 from adray.feedback.inputs import Inputs, modalities
+from adray.feedback.pieces import open_pieces
 from adray.feedback.rfnet import Inspector, build
-from adray.feedback.tables import open_pieces
 from adray.run import run_folder
 from adray.training.checks import checkpoint_check, training_checks
 from adray.training.config import TrainingConfig

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -134,6 +135,15 @@ class MapsConfig(Config):
     """An ONNX saliency network such as U2-Net; unset: the embedded one, which has no weights."""
 
 
+class MoreDataConfig(Config):
+    """Further annotated pictures: trained on together with the others, judged apart from them."""
+
+    path: PathStr
+    """A folder with `train*` and `holdout*` tables, or any Parquet, of table `annotations`."""
+    split: Literal["by_product", "train", "holdout"] = "by_product"
+    """`by_product`: as parted already, else `data.holdout` of the products is held out. `train` or `holdout`: all rows."""
+
+
 class AnnotationDataConfig(Config):
     """Where annotated pictures are and how they are read."""
 
@@ -145,6 +155,8 @@ class AnnotationDataConfig(Config):
     """Where things are in the release, and what its labels mean."""
     holdout: float = Field(default=0.1, gt=0.0, lt=1.0)
     """Share of the products held out, where the source is not parted already."""
+    more: dict[str, MoreDataConfig] = {}
+    """Name -> further annotated pictures; the report holds their own figures, `feedback/<name>/f1` and so on."""
     drop_labels: list[str] = [UNSUITABLE]
     """Labels whose rows are left out, before anything is counted."""
     quarantine_limit: float = Field(default=0.01, ge=0.0, le=1.0)
@@ -159,6 +171,14 @@ class AnnotationDataConfig(Config):
     """Rows in the shuffle buffer, over all lanes."""
     row_group_rows: int = Field(default=256, ge=1)
     """Rows in each row group that is written."""
+
+    @model_validator(mode="after")
+    def _names(self) -> AnnotationDataConfig:
+        for name in self.more:
+            # Names become folders and metrics, where the main source's own must not be met.
+            if re.fullmatch(r"[a-z][a-z0-9_]*", name) is None or name in ("train", "holdout", "f1"):
+                raise ValueError(f"more names {name!r}; take small letters, digits and _, and not train, holdout or f1")
+        return self
 
 
 class InspectionConfig(Config):

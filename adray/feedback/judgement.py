@@ -18,47 +18,53 @@ from adray.feedback.inputs import Collate, modalities
 from adray.feedback.metrics import confusion, inspection_metrics
 from adray.feedback.module import predict
 from adray.feedback.plots import confusion_plot
+from adray.feedback.tables import AnnotationTables
 from adray.run import Run
 
 HEADLINES = ["feedback/f1", "feedback/ap", "feedback/precision", "feedback/recall", "feedback/accuracy", "feedback/macro_f1"]
 
 
-def judge(run: Run, config: RFNetRunConfig, artifact: Path, table: str) -> None:
-    """Metrics, confusion matrix and worst mistakes of an artifact on a table, into the report.
+def judge(run: Run, config: RFNetRunConfig, artifact: Path, tables: AnnotationTables) -> None:
+    """Metrics, confusion matrix and worst mistakes of an artifact, into the report: of the main source, then of each further one.
 
     Args:
         run: The run that reports.
         config: Names the batch size and the number of mistakes shown.
         artifact: The inspector's folder.
-        table: Annotated pictures with their maps.
+        tables: Held-out annotated pictures with their maps.
     """
     inspector = load_inspector(artifact)
     titles = inspector.tokenize
     collate = Collate(inspector.model, titles if "copy" in modalities(inspector.model) else None)  # type: ignore[arg-type]
-    labels, probabilities = predict(inspector.net, iterate(table, config.evaluation.batch_rows, collate.columns(), collate))
-    metrics = inspection_metrics(labels, probabilities)
     run.headlines += HEADLINES
-    run.log(metrics)
-    run.log({"feedback/pictures": len(labels)})
-    table_of = confusion(labels, probabilities.argmax(axis=1))
-    run.add_plot("Confusion matrix", confusion_plot(table_of, run.folder / "plots" / "confusion.png"))
-    _mistakes(run, config, table, labels, probabilities)
+    for name, table in {"": tables.holdout, **tables.more}.items():
+        labels, probabilities = predict(inspector.net, iterate(table, config.evaluation.batch_rows, collate.columns(), collate))
+        metrics = {**inspection_metrics(labels, probabilities), "feedback/pictures": float(len(labels))}
+        if name:
+            metrics = {key.replace("feedback/", f"feedback/{name}/", 1): value for key, value in metrics.items()}
+            run.headlines += [f"feedback/{name}/f1", f"feedback/{name}/binary_accuracy"]
+        run.log(metrics)
+        suffix, of = (f"-{name}", f" of {name}") if name else ("", "")
+        counts = confusion(labels, probabilities.argmax(axis=1))
+        run.add_plot(f"Confusion matrix{of}", confusion_plot(counts, run.folder / "plots" / f"confusion{suffix}.png"))
+        sheet = _mistakes(run.folder / "plots" / f"mistakes{suffix}.png", config, table, labels, probabilities)
+        if sheet is not None:
+            run.add_plot(f"Worst mistakes{of}", sheet)
 
 
-def _mistakes(run: Run, config: RFNetRunConfig, table: str, labels: np.ndarray, probabilities: np.ndarray) -> None:
-    """The pictures whose true label was believed least, shown if it was not the most probable one."""
+def _mistakes(path: Path, config: RFNetRunConfig, table: str, labels: np.ndarray, probabilities: np.ndarray) -> Path | None:
+    """The pictures whose true label was believed least, shown if it was not the most probable one; None where all are right."""
     believed = probabilities[np.arange(len(labels)), labels]
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
     worst = wrong[np.argsort(believed[wrong], kind="stable")][: config.evaluation.mistakes]
     if not len(worst):
-        return
+        return None
     rows = _rows(table, worst.tolist(), config.evaluation.batch_rows)
     captions = []
     for index, row in zip(worst.tolist(), rows, strict=True):
         said = LABELS[int(probabilities[index].argmax())]
         captions.append(f"{row['label']}, said {said}\n{(row['copy'] or '')[:28]}")
-    sheet = picture_sheet([image_pixels(row["image"]) for row in rows], captions, run.folder / "plots" / "mistakes.png")
-    run.add_plot("Worst mistakes", sheet)
+    return picture_sheet([image_pixels(row["image"]) for row in rows], captions, path)
 
 
 def _rows(table: str, wanted: list[int], batch_rows: int) -> list[dict[str, Any]]:

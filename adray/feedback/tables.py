@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -23,20 +22,19 @@ from adray.data.quarantine import FOLDER, Lost, check_limit, ensure_readable, qu
 from adray.data.ray_tasks import stream_tasks
 from adray.data.row_group_writer import RowGroupWriter
 from adray.data.schema import ANNOTATIONS, IMAGE, QUARANTINE
-from adray.data.sources import Source, open_source, read_part
-from adray.data.storage import find_files, is_folder
+from adray.data.sources import read_part
 from adray.data.validate import Rules, split_rows
 from adray.errors import DataError
 from adray.feedback.config import AnnotationDataConfig, MapsConfig
 from adray.feedback.inputs import as_tensor
 from adray.feedback.maps import Maps
+from adray.feedback.pieces import Piece, fingerprint, open_pieces
 from adray.files import replacing_folder, write_json
 
 TABLES_FILE = "annotations.json"
-_VERSION = 1
 _MAP_ROWS = 64
 _COUNTS = ("train", "holdout", "lost", *LABELS)
-_STATS = pa.schema([*((name, pa.int64()) for name in _COUNTS), ("first", pa.string())])
+_STATS = pa.schema([*((name, pa.int64()) for name in (*_COUNTS, "piece")), ("first", pa.string())])
 
 
 @dataclass(frozen=True)
@@ -44,13 +42,14 @@ class AnnotationTables:
     """A run's tables.
 
     Attributes:
-        train: Rows of the training products.
-        holdout: Rows of the others.
+        train: Rows of the training products, of all sources.
+        holdout: Rows of the others, of the main source.
         quarantine: Rows that could not be used, with their reasons.
-        rows: Rows of `train` and `holdout`.
+        rows: Rows of `train`, of `holdout`, and held-out ones of each further source under its name.
         labels: Training rows of each label.
         quarantined: Rows in the quarantine.
         fingerprint: Hex digest of sources and settings; equal input, equal tables.
+        more: Name of a further source -> its held-out rows; without those that only train.
     """
 
     train: str
@@ -60,24 +59,12 @@ class AnnotationTables:
     labels: dict[str, int] = field(default_factory=dict)
     quarantined: int = 0
     fingerprint: str = ""
+    more: dict[str, str] = field(default_factory=dict)
 
     def lineage(self) -> dict[str, dict[str, object]]:
         """For an artifact: path, rows and fingerprint of each table."""
-        pairs = (("train", self.train), ("holdout", self.holdout))
+        pairs = (("train", self.train), ("holdout", self.holdout), *self.more.items())
         return {name: {"path": path, "rows": self.rows.get(name), "fingerprint": self.fingerprint} for name, path in pairs}
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """A source of rows and where they belong."""
-
-    split: str
-    """`train`, `holdout`, or `by_product`."""
-    source: Source | Rf1m
-
-    @property
-    def parts(self) -> int:
-        return len(self.source.parts)
 
 
 def prepare_annotations(config: AnnotationDataConfig, maps: MapsConfig, folder: str | Path, *, with_maps: bool = True) -> AnnotationTables:
@@ -95,7 +82,7 @@ def prepare_annotations(config: AnnotationDataConfig, maps: MapsConfig, folder: 
     folder = Path(folder).absolute()
     pieces = open_pieces(config)
     identity = Maps(maps).identity if with_maps else ""
-    mark = _fingerprint(config, pieces, identity)
+    mark = fingerprint(config, pieces, identity)
     if (folder / TABLES_FILE).is_file():
         known = AnnotationTables(**json.loads((folder / TABLES_FILE).read_text(encoding="utf-8")))
         if known.fingerprint == mark:
@@ -109,48 +96,39 @@ def prepare_annotations(config: AnnotationDataConfig, maps: MapsConfig, folder: 
             with RowGroupWriter(partial / FOLDER / "listed.parquet", QUARANTINE.required, 1 << 16) as writer:
                 writer.write(quarantine_rows(ANNOTATIONS.name, "listing", listed))
         sums = pa.concat_tables(done)
-        rows = {name: int(np.sum(sums.column(name).to_numpy())) for name in ("train", "holdout")}
+        rows = _row_counts(sums, pieces)
         lost = int(np.sum(sums.column("lost").to_numpy())) + len(listed)
         firsts = [f for f in sums.column("first").to_pylist() if f] + [f"{name}: {reason}" for name, reason in listed]
         counted = Lost(ANNOTATIONS.name, sum(rows.values()), lost, firsts[0] if firsts else "")
         check_limit(counted, config.quarantine_limit, partial / FOLDER, folder.with_name(f"{folder.name}.{FOLDER}"))
         ensure_readable(partial / FOLDER)
-        if not rows["train"] or not rows["holdout"]:
+        if empty := [name for name, count in rows.items() if not count]:
             problem = f"{config.path}: {rows['train']} training and {rows['holdout']} held-out rows"
+            if empty[0] not in ("train", "holdout"):
+                problem = f"data.more.{empty[0]}.path {config.more[empty[0]].path}: 0 held-out rows"
             raise DataError(problem, "give more products, or change data.holdout")
         labels = {name: int(np.sum(sums.column(name).to_numpy())) for name in LABELS}
-        tables = AnnotationTables(str(folder / "train"), str(folder / "holdout"), str(folder / FOLDER), rows, labels, lost, mark)
+        more = {piece.name: str(folder / piece.holdout) for piece in pieces if piece.name in rows}
+        paths = [str(folder / name) for name in ("train", "holdout", FOLDER)]
+        tables = AnnotationTables(*paths, rows, labels, lost, mark, more)
         write_json(partial / TABLES_FILE, asdict(tables))
     return tables
 
 
-def open_pieces(config: AnnotationDataConfig) -> list[_Piece]:
-    """Open the sources; only listings, labels and footers are read.
-
-    Raises:
-        DataError: If one is missing or not of the declared form.
-    """
-    if config.adapter == "rf1m":
-        return [_Piece("by_product", Rf1m(config.path, config.rf1m))]
-    if is_folder(config.path):
-        names = [file.rsplit("/", 1)[-1] for file in find_files(config.path, (".parquet",))[1]]
-        if {"train.parquet", "holdout.parquet"} <= set(names):
-            return [_Piece(split, open_source(f"{config.path}/{split}.parquet")) for split in ("train", "holdout")]
-    piece = _Piece("by_product", open_source(config.path))
-    target_schema(piece.source.schema, ANNOTATIONS, config.path)  # type: ignore[union-attr]
-    return [piece]
-
-
-def _fingerprint(config: AnnotationDataConfig, pieces: list[_Piece], identity: str) -> str:
-    settings = config.model_dump(mode="json", exclude={"quarantine_limit", "ingest", "reader", "lanes", "shuffle_rows"})
-    stamps = [p.source.stamp if isinstance(p.source, Source) else p.source.stamp() for p in pieces]
-    return hashlib.sha256(json.dumps([_VERSION, settings, stamps, identity], sort_keys=True).encode()).hexdigest()
+def _row_counts(sums: pa.Table, pieces: list[Piece]) -> dict[str, int]:
+    """As `AnnotationTables.rows`."""
+    rows = {"train": int(np.sum(sums.column("train").to_numpy())), "holdout": 0}
+    rows |= {piece.name: 0 for piece in pieces if piece.name and piece.split != "train"}
+    for piece, count in zip(sums.column("piece").to_pylist(), sums.column("holdout").to_pylist(), strict=True):
+        if pieces[piece].split != "train":
+            rows[pieces[piece].name or "holdout"] += count
+    return rows
 
 
 class _Job:
     """Makes the tables of one part of a source; called in this process or in Ray tasks."""
 
-    def __init__(self, config: AnnotationDataConfig, maps: MapsConfig, pieces: list[_Piece], identity: str, folder: str) -> None:
+    def __init__(self, config: AnnotationDataConfig, maps: MapsConfig, pieces: list[Piece], identity: str, folder: str) -> None:
         self._config, self._maps, self._pieces, self._identity, self._folder = config, maps, pieces, identity, Path(folder)
 
     def __call__(self, item: dict[str, Any]) -> Iterator[pa.Table]:
@@ -161,13 +139,13 @@ class _Job:
         first = ""
         schema = _written_schema(self._identity != "")
         out = {
-            split: RowGroupWriter(self._folder / split / f"{name}.parquet", schema, self._config.row_group_rows)
-            for split in ("train", "holdout")
+            split: RowGroupWriter(self._folder / place / f"{name}.parquet", schema, self._config.row_group_rows)
+            for split, place in (("train", "train"), ("holdout", piece.holdout))
         }
         bad = RowGroupWriter(self._folder / FOLDER / f"{name}.parquet", QUARANTINE.required, 1 << 16)
         with out["train"], out["holdout"], bad:
             for rows, lost in _rows_of(piece, item["part"]):
-                good, broken = self._usable(rows, lost)
+                good, broken = self._usable(rows, lost, piece.path)
                 bad.write(broken)
                 counts["lost"] += broken.num_rows
                 if broken.num_rows and not first:
@@ -180,13 +158,15 @@ class _Job:
                         if split == "train":
                             for label in part.column("label").to_pylist():
                                 counts[label] += 1
-        yield pa.table({**{n: [v] for n, v in counts.items()}, "first": [first]}).select(_STATS.names).cast(_STATS)
+        yield (
+            pa.table({**{n: [v] for n, v in counts.items()}, "piece": [item["piece"]], "first": [first]}).select(_STATS.names).cast(_STATS)
+        )
 
-    def _usable(self, rows: pa.Table, lost: list[tuple[str, str]]) -> tuple[pa.Table, pa.Table]:
+    def _usable(self, rows: pa.Table, lost: list[tuple[str, str]], path: str) -> tuple[pa.Table, pa.Table]:
         kept = [i for i, label in enumerate(rows.column("label").to_pylist()) if label not in self._config.drop_labels]
         rows = rows.take(pa.array(kept, pa.int64()))
-        target = target_schema(rows.schema, ANNOTATIONS, self._config.path)
-        good, broken = split_rows(rows, Rules(ANNOTATIONS, target), self._config.path)
+        target = target_schema(rows.schema, ANNOTATIONS, path)
+        good, broken = split_rows(rows, Rules(ANNOTATIONS, target), path)
         reasons = {i: reason for i, row in enumerate(good.to_pylist()) if (reason := row_problem(row))}
         keep = [i for i in range(good.num_rows) if i not in reasons]
         ids = good.column("annotation_id").to_pylist()
@@ -216,7 +196,7 @@ def row_problem(row: dict[str, Any]) -> str:
     return f"cutout: {problem}" if problem else ""
 
 
-def _rows_of(piece: _Piece, part: int) -> Iterator[tuple[pa.Table, list[tuple[str, str]]]]:
+def _rows_of(piece: Piece, part: int) -> Iterator[tuple[pa.Table, list[tuple[str, str]]]]:
     if isinstance(piece.source, Rf1m):
         yield from piece.source.read_part(part)
         return

@@ -28,7 +28,7 @@ def train(config: RFNetRunConfig, run: Run) -> None:
     with run.stage("train"):
         _fit(config, run, tables)
     with run.stage("evaluate"):
-        judge(run, config, exported(run.folder), tables.holdout)
+        judge(run, config, exported(run.folder), tables)
 
 
 def export(config: RFNetRunConfig, run: Run) -> None:
@@ -52,7 +52,7 @@ def evaluate(config: RFNetRunConfig, run: Run) -> None:
     artifact = exported(run.folder)
     tables = _prepare(config, run)
     with run.stage("evaluate"):
-        judge(run, config, artifact, tables.holdout)
+        judge(run, config, artifact, tables)
 
 
 def checks(config: RFNetRunConfig, verb: str) -> Iterable[Check]:
@@ -64,7 +64,7 @@ def _prepare(config: RFNetRunConfig, run: Run) -> AnnotationTables:
     with_maps = bool({"depth", "saliency"} & set(modalities(config.model)))
     with run.stage("ingest"):
         tables = prepare_annotations(config.data, config.maps, run.folder / _TABLES, with_maps=with_maps)
-    run.tables += [tables.train, tables.holdout, tables.quarantine]
+    run.tables += [tables.train, tables.holdout, *tables.more.values(), tables.quarantine]
     run.log({f"data/rows/{name}": rows for name, rows in tables.rows.items()})
     run.log({"data/quarantined": tables.quarantined})
     return tables

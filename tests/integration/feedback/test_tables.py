@@ -98,6 +98,42 @@ def test_unusable_rows_are_named_and_quarantined(world, tmp_path):
         prepare_annotations(config.model_copy(update={"quarantine_limit": 0.01}), MapsConfig(), tmp_path / "u", with_maps=False)
 
 
+def test_further_sources_join_the_training_rows_and_are_held_out_apart(world, tmp_path):
+    other = tmp_path / "other.parquet"
+    rows = pq.read_table(world / "train.parquet").slice(0, 40)
+    pq.write_table(rows.set_column(0, "annotation_id", pa.array([f"g{i}" for i in range(40)])), other)
+    more = {"parted": {"path": str(world)}, "drawn": {"path": str(other)}, "learnt": {"path": str(other), "split": "train"}}
+    more["asked"] = {"path": str(world), "split": "holdout"}
+    config = AnnotationDataConfig(path=str(world), ingest="inline", holdout=0.4, more=more)
+    tables = prepare_annotations(config, MapsConfig(), tmp_path / "t", with_maps=False)
+    held = pq.read_table(tables.more["drawn"])
+    assert tables.rows == {
+        "train": 96 + 96 + (40 - held.num_rows) + 40, "holdout": 48, "parted": 48, "drawn": held.num_rows, "asked": 96 + 48
+    }  # fmt: skip
+    assert set(tables.more) == {"parted", "drawn", "asked"}
+    ids = pq.read_table(tables.train)["annotation_id"].to_pylist()
+    assert len(ids) == tables.rows["train"] == sum(tables.labels.values())
+    # Twice in `learnt` and in the training share of `drawn`, once in `learnt` alone.
+    assert {ids.count(key) for key in held["annotation_id"].to_pylist()} == {1}
+    assert sum(key.startswith("g") for key in ids) == 80 - held.num_rows
+    assert tables.lineage()["drawn"]["rows"] == held.num_rows > 0
+    assert prepare_annotations(config, MapsConfig(), tmp_path / "t", with_maps=False) == tables
+
+
+def test_a_further_source_without_held_out_rows_is_named(world, tmp_path):
+    one = tmp_path / "one.parquet"
+    pq.write_table(pq.read_table(world / "train.parquet").slice(0, 1), one)
+    config = AnnotationDataConfig(path=str(world), ingest="inline", holdout=0.001, more={"few": {"path": str(one)}})
+    with pytest.raises(DataError, match="data.more.few.path .*one.parquet: 0 held-out rows"):
+        prepare_annotations(config, MapsConfig(), tmp_path / "t", with_maps=False)
+
+
+@pytest.mark.parametrize("name", ["f1", "holdout", "a/b", ""])
+def test_a_further_source_takes_no_name_that_is_taken(name):
+    with pytest.raises(ValueError, match="more names"):
+        AnnotationDataConfig(path="x", more={name: {"path": "y"}})
+
+
 def test_a_run_trains_judges_evaluates_and_exports(world, tmp_path):
     values = yaml.safe_load(
         """
@@ -108,10 +144,13 @@ def test_a_run_trains_judges_evaluates_and_exports(world, tmp_path):
         balanced: true
         """
     )
-    values |= {"data": {"path": str(world), "ingest": "inline"}, "runs_dir": str(tmp_path)}
+    more = {"again": {"path": str(world), "split": "holdout"}}
+    values |= {"data": {"path": str(world), "ingest": "inline", "more": more}, "runs_dir": str(tmp_path)}
     run, report = kinds.perform(kinds.make_job(values, "tiny"), "train")
     assert 0 <= report["metrics"]["feedback/f1"] <= 1
     assert report["metrics"]["feedback/pictures"] == 48
+    assert report["metrics"]["feedback/again/pictures"] == 144
+    assert report["metrics"]["feedback/again/f1"] != report["metrics"]["feedback/f1"]
     assert [plot.title for plot in run.plots][0] == "Confusion matrix"
     assert (run.folder / "plots" / "confusion.png").stat().st_size > 1000
     inspector = load_inspector(run.folder / "export" / "rfnet")
