@@ -82,6 +82,8 @@ class RFNetConfig(Config):
     concat: Literal["tokens", "channels"] = "tokens"
     """What the fusion attends over: all pictures' tokens, one after another, as published; or one token per place that is projected
     from all pictures' features there, which costs a quarter of the tokens."""
+    pool: Literal["mean", "token"] = "mean"
+    """What is classified: the mean of the fused tokens, or a token of its own that gathers from them. The paper does not say."""
     shared_trunk: bool = True
     """One picture encoder for all four; the paper does not say."""
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
@@ -202,6 +204,9 @@ class RFNetRunConfig(RunConfig):
     """Depth and saliency."""
     balanced: bool = False
     """Weigh each label by its inverse frequency in the loss."""
+    warm_up: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of the steps, at the beginning, in which the encoders of the generated picture and of the title learn alone, to tell the
+    words of the prompt. Instead of weights trained elsewhere, of which the paper starts."""
     training: TrainingConfig = TrainingConfig()
     """The trainer."""
     evaluation: InspectionConfig = InspectionConfig()

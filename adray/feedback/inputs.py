@@ -17,7 +17,11 @@ from adray.data.labels import LABELS
 from adray.data.pictures import image_pixels
 from adray.errors import DataError
 from adray.feedback.config import PICTURES, ModelConfig, RFNetConfig
-from adray.feedback.encoders import Titles
+from adray.feedback.encoders import PADDING, START, Titles
+
+PROMPT_WORDS = 512
+"""Rows that the words of prompts are hashed to."""
+_LONGEST_PROMPT = 64
 
 
 @dataclass(frozen=True)
@@ -29,12 +33,14 @@ class Inputs:
         tokens: int64 `[n, length]`, the titles; None where the model reads none.
         mask: int64 `[n, length]`, 1 where a token is.
         labels: int64 `[n]`, index into `LABELS`; None where unknown.
+        words: float `[n, PROMPT_WORDS]`, 1 for each word of the prompt that a picture was generated from; None where not asked for.
     """
 
     pictures: dict[str, Tensor]
     tokens: Tensor | None = None
     mask: Tensor | None = None
     labels: Tensor | None = None
+    words: Tensor | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.pictures.values())))
@@ -46,7 +52,8 @@ class Inputs:
             return None if value is None else value.to(device, non_blocking=True)
 
         pictures = {name: value.to(device, non_blocking=True) for name, value in self.pictures.items()}
-        return replace(self, pictures=pictures, tokens=moved(self.tokens), mask=moved(self.mask), labels=moved(self.labels))
+        others = {name: moved(getattr(self, name)) for name in ("tokens", "mask", "labels", "words")}
+        return replace(self, pictures=pictures, **others)
 
 
 def modalities(config: ModelConfig) -> tuple[str, ...]:
@@ -81,15 +88,17 @@ class Collate:
     Attributes:
         model: Names what is read and its sizes.
         titles: Tokenises titles; None where the model reads none.
+        prompts: Also read the prompts' words.
     """
 
     model: ModelConfig
     titles: Titles | None
+    prompts: bool = False
 
     def columns(self) -> list[str]:
         """The columns that are read."""
         named = {"product": "cutout", "generated": "image"}
-        return ["label", *(named.get(name, name) for name in modalities(self.model))]
+        return ["label", *(["prompt"] if self.prompts else []), *(named.get(name, name) for name in modalities(self.model))]
 
     def __call__(self, rows: pa.Table) -> Inputs:
         """Decode, resize and tokenise.
@@ -112,7 +121,8 @@ class Collate:
         tokens = mask = None
         if self.titles is not None:
             tokens, mask = self.titles([text or "" for text in rows.column("copy").to_pylist()])
-        return Inputs(pictures, tokens, mask, torch.tensor(labels))
+        words = prompt_words(rows.column("prompt").to_pylist()) if self.prompts else None
+        return Inputs(pictures, tokens, mask, torch.tensor(labels), words)
 
     def _pictures(self, column: pa.ChunkedArray, name: str, bad: dict[int, str]) -> Tensor:
         side = self.model.image_size
@@ -124,6 +134,16 @@ class Collate:
                 bad.setdefault(row, f"{name}: {error.problem if isinstance(error, DataError) else error}")
                 made.append(torch.zeros(1, 3, side, side))
         return torch.cat(made)
+
+
+def prompt_words(prompts: Sequence[str | None]) -> Tensor:
+    """Which words each prompt holds, hashed: float `[n, PROMPT_WORDS]` of 0 and 1; a missing prompt has none."""
+    # The tokeniser keeps its first rows for what is no word.
+    tokens, _ = Titles(_LONGEST_PROMPT, PROMPT_WORDS, None)([prompt or "" for prompt in prompts])
+    found = torch.zeros(len(prompts), PROMPT_WORDS)
+    found.scatter_(1, tokens, 1.0)
+    found[:, [START, PADDING]] = 0.0
+    return found
 
 
 def _channels(picture: Tensor, name: str) -> Tensor:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from adray.feedback.artifact import export_inspector
 from adray.feedback.config import MapsConfig, ModelConfig
-from adray.feedback.inputs import Inputs
+from adray.feedback.inputs import PROMPT_WORDS, Inputs
 from adray.feedback.metrics import inspection_metrics
 from adray.feedback.rfnet import build
 from adray.training.module import TrainModule
@@ -27,24 +27,53 @@ class InspectorModule(TrainModule):
         maps: What computed depth and saliency, kept in the artifact.
         weights: float `[5]`, weight of each label in the loss; None weighs them alike.
         lineage: Where the data came from, kept in the artifact.
+        warm_up: Share of the run in which the encoders learn alone, to tell the prompt's words from the generated picture and from
+            the title. The paper starts from a ResNet trained on ImageNet and a RoBERTa fine-tuned on product descriptions; this
+            stands in for both. The loss is the softmax cross-entropy over words of Mahajan et al. (2018).
     """
 
     def __init__(
-        self, model: ModelConfig, maps: MapsConfig, weights: Tensor | None = None, lineage: Mapping[str, Any] | None = None
+        self,
+        model: ModelConfig,
+        maps: MapsConfig,
+        weights: Tensor | None = None,
+        lineage: Mapping[str, Any] | None = None,
+        warm_up: float = 0.0,
     ) -> None:
         super().__init__()
         self._model, self._maps, self._lineage = model, maps, dict(lineage or {})
         self.net = build(model)
         self.register_buffer("weights", weights, persistent=False)
         self.metrics: dict[str, float] = {}
+        self._warm_up, self._warming = warm_up, warm_up > 0
+        if warm_up:
+            self.words = nn.ModuleDict({name: nn.Linear(width, PROMPT_WORDS) for name, width in self.net.part_widths().items()})
+
+    def before_step(self, progress: float) -> None:
+        """End the warm-up when its share of the run is over."""
+        self._warming = progress < self._warm_up
 
     def forward(self, batch: Inputs) -> dict[str, Tensor]:
-        """Loss and accuracy of one micro-batch."""
+        """Loss and accuracy of one micro-batch; while warming up, the loss of each encoder."""
+        if self._warming and self.training and len(self.words):
+            losses = self._words_losses(batch)
+            return {"loss": torch.stack(list(losses.values())).sum(), **{f"words/{name}": loss.detach() for name, loss in losses.items()}}
         assert batch.labels is not None
         logits = self.net(batch).float()
         weights = self.weights if isinstance(self.weights, Tensor) else None
         accuracy = (logits.detach().argmax(dim=1) == batch.labels).float().mean()
         return {"loss": F.cross_entropy(logits, batch.labels, weights), "accuracy": accuracy}
+
+    def _words_losses(self, batch: Inputs) -> dict[str, Tensor]:
+        """Of each encoder: cross-entropy of the prompt's words, which share the probability; rows without a prompt do not count."""
+        assert batch.words is not None
+        count = batch.words.sum(dim=1)
+        target = batch.words / count.clamp(min=1.0)[:, None]
+        losses = {}
+        for name, features in self.net.part_features(batch).items():
+            each = -(target * F.log_softmax(self.words[name](features).float(), dim=1)).sum(dim=1)
+            losses[name] = each.sum() / (count > 0).sum().clamp(min=1)
+        return losses
 
     def evaluate(self, batches: Iterable[Inputs]) -> dict[str, float]:
         """Precision, recall, F1 and AP of `available`, and the figures of all labels."""

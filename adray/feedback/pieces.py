@@ -15,7 +15,7 @@ from adray.data.sources import Source, open_source
 from adray.data.storage import find_files, is_folder
 from adray.feedback.config import AnnotationDataConfig
 
-_VERSION = 2
+_VERSION = 3
 Split = Literal["train", "holdout", "by_product"]
 
 

@@ -43,6 +43,10 @@ class FeatureFilter(nn.Module):
                 conv.weight += nn.init.dirac_(torch.empty_like(conv.weight))
         assert self.gate.bias is not None
         nn.init.ones_(self.gate.bias)
+        # Likewise the default starts of the attention would leave a third of what the title says.
+        with torch.no_grad():
+            self.attention.in_proj_weight[2 * width :] = nn.init.orthogonal_(torch.empty(width, width))
+        nn.init.orthogonal_(self.attention.out_proj.weight)
 
     def forward(self, picture: Tensor, title: Tensor, absent: Tensor) -> Tensor:
         """Filter a grid of features.
@@ -76,6 +80,14 @@ class Inspector(nn.Module):
         """What rebuilds the network beside its config and weights: the sizes of its parts, and the tokenizer; JSON values."""
         raise NotImplementedError
 
+    def part_widths(self) -> dict[str, int]:
+        """Width of what `part_features` gives for each part."""
+        raise NotImplementedError
+
+    def part_features(self, inputs: Inputs) -> dict[str, Tensor]:
+        """What the encoders of the generated picture and of the title make of them, each on its own: float `[n, width]`."""
+        raise NotImplementedError
+
     def normalised(self, pictures: Tensor) -> Tensor:
         """ImageNet's normalisation of float `[n, 3, h, w]` in [0, 1]."""
         return (pictures - self.mean) / self.std
@@ -102,10 +114,14 @@ class RFNet(Inspector):
         self.title = TitleEncoder(config.text, (assets or {}).get("title")) if "copy" in read else None
         if self.title is not None:
             self.title_width = nn.Linear(self.title.width, config.width)
+            nn.init.orthogonal_(self.title_width.weight)
             self.filters = nn.ModuleList([FeatureFilter(config.width, config.heads) for _ in range(config.filter_blocks)])
         # The title filters the product picture; without one, the first picture that there is.
         self.filtered = self.names[0]
         self.kinds = nn.Parameter(0.5 * torch.randn(len(self.names), config.width))
+        if config.pool == "token":
+            # Zero: after the first layer it is what it has gathered, nothing else.
+            self.summary = nn.Parameter(torch.zeros(1, 1, config.width))
         if config.concat == "channels":
             self.joined = nn.Linear(len(self.names) * config.width, config.width)
         self.fusion = nn.ModuleList(
@@ -153,9 +169,29 @@ class RFNet(Inspector):
             fused = self.joined(torch.cat([t + kind for t, kind in zip(tokens, self.kinds, strict=True)], dim=2)) + place
         else:
             fused = torch.cat([t + kind + place for t, kind in zip(tokens, self.kinds, strict=True)], dim=1)
+        if self.config.pool == "token":
+            fused = torch.cat([self.summary.expand(len(fused), -1, -1), fused], dim=1)
         for layer in self.fusion:
             fused = layer(fused)
-        return self.classify(self.last(fused).mean(dim=1))
+        return self.classify(self.last(fused[:, 0]) if self.config.pool == "token" else self.last(fused).mean(dim=1))
+
+    def part_widths(self) -> dict[str, int]:
+        """See `Inspector`."""
+        found = {"generated": self.config.width} if "generated" in self.names else {}
+        return found if self.title is None else {**found, "copy": self.title.width}
+
+    def part_features(self, inputs: Inputs) -> dict[str, Tensor]:
+        """See `Inspector`."""
+        found = {}
+        if "generated" in self.names:
+            at = 0 if self.config.shared_trunk else self.names.index("generated")
+            grid = self.reduce[at](self.trunks[at](self.normalised(inputs.pictures["generated"])))
+            found["generated"] = grid.mean(dim=(2, 3))
+        if self.title is not None:
+            assert inputs.tokens is not None and inputs.mask is not None
+            there = inputs.mask[:, :, None].to(self.kinds.dtype)
+            found["copy"] = (self.title(inputs.tokens, inputs.mask) * there).sum(dim=1) / there.sum(dim=1)
+        return found
 
     def _grids(self, inputs: Inputs) -> dict[str, Tensor]:
         pictures = [self.normalised(inputs.pictures[name]) for name in self.names]
@@ -199,8 +235,16 @@ class SinglePicture(Inspector):
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Logits, float `[n, 5]` in the order of `LABELS`."""
+        return self.classify(self.part_features(inputs)["generated"])
+
+    def part_widths(self) -> dict[str, int]:
+        """See `Inspector`."""
+        return {"generated": self.net.width}
+
+    def part_features(self, inputs: Inputs) -> dict[str, Tensor]:
+        """See `Inspector`."""
         features = self.net(self.normalised(inputs.pictures["generated"]))
-        return self.classify(features.mean(dim=(2, 3)) if features.ndim == 4 else features)
+        return {"generated": features.mean(dim=(2, 3)) if features.ndim == 4 else features}
 
 
 def build(config: ModelConfig, assets: dict[str, Any] | None = None) -> Inspector:

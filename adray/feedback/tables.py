@@ -109,8 +109,8 @@ def prepare_annotations(config: AnnotationDataConfig, maps: MapsConfig, folder: 
             raise DataError(problem, "give more products, or change data.holdout")
         labels = {name: int(np.sum(sums.column(name).to_numpy())) for name in LABELS}
         more = {piece.name: str(folder / piece.holdout) for piece in pieces if piece.name in rows}
-        paths = [str(folder / name) for name in ("train", "holdout", FOLDER)]
-        tables = AnnotationTables(*paths, rows, labels, lost, mark, more)
+        train, holdout, quarantine = (str(folder / name) for name in ("train", "holdout", FOLDER))
+        tables = AnnotationTables(train, holdout, quarantine, rows, labels, lost, mark, more)
         write_json(partial / TABLES_FILE, asdict(tables))
     return tables
 
@@ -207,13 +207,13 @@ def _rows_of(piece: Piece, part: int) -> Iterator[tuple[pa.Table, list[tuple[str
 
 
 def _written_schema(with_maps: bool) -> pa.Schema:
-    names = ["cutout", "copy", *(["depth", "saliency", "maps"] if with_maps else [])]
+    names = ["cutout", "copy", "prompt", *(["depth", "saliency", "maps"] if with_maps else [])]
     return pa.schema([*ANNOTATIONS.required, *(ANNOTATIONS.optional.field(name) for name in names)])
 
 
 def _with_maps(rows: pa.Table, maps: Maps | None, identity: str) -> pa.Table:
-    """Add null cut-outs and copy where there are none, and the maps, unless the rows have them from the same networks."""
-    for name, kind in (("cutout", IMAGE), ("copy", pa.string())):
+    """Add null cut-outs, copy and prompts where there are none, and the maps, unless the rows have them from the same networks."""
+    for name, kind in (("cutout", IMAGE), ("copy", pa.string()), ("prompt", pa.string())):
         if name not in rows.column_names:
             rows = rows.append_column(name, pa.nulls(rows.num_rows, kind))
     if maps is None or not rows.num_rows:

@@ -27,6 +27,7 @@ class InspectorTask:
         tables: The tables.
         seed: Seed of the shuffle.
         balanced: Weigh labels by their inverse frequency.
+        warm_up: Share of the run in which the encoders learn alone.
         batch_rows: Pictures per batch in evaluation.
         evaluates: Whether the trainer evaluates; else whoever trains does so afterwards.
     """
@@ -37,6 +38,7 @@ class InspectorTask:
     tables: AnnotationTables
     seed: int
     balanced: bool
+    warm_up: float
     batch_rows: int
     evaluates: bool
 
@@ -46,7 +48,7 @@ class InspectorTask:
         if self.balanced:
             counts = torch.tensor([max(1, self.tables.labels.get(label, 0)) for label in LABELS], dtype=torch.float32)
             weights = counts.sum() / (len(LABELS) * counts)
-        return InspectorModule(self.model, self.maps, weights, lineage={"tables": self.tables.lineage()})
+        return InspectorModule(self.model, self.maps, weights, {"tables": self.tables.lineage()}, self.warm_up)
 
     def collate(self) -> Collate:
         """Turns rows into batches."""
@@ -54,7 +56,7 @@ class InspectorTask:
 
     def train_source(self, batch_size: int, micro_batch_size: int) -> TableStream[Inputs]:
         """The training rows, in an order that any number of workers can resume."""
-        collate = self.collate()
+        collate = Collate(self.model, titles_of(self.model), prompts=self.warm_up > 0)
         return TableStream(
             self.tables.train,
             seed=self.seed,

@@ -78,6 +78,7 @@ def _fit(config: RFNetRunConfig, run: Run, tables: AnnotationTables, *, export_o
         tables,
         config.seed,
         config.balanced,
+        config.warm_up,
         config.evaluation.batch_rows,
         evaluates=config.training.evaluate_every > 0,
     )

@@ -142,6 +142,7 @@ def test_a_run_trains_judges_evaluates_and_exports(world, tmp_path):
         model: {kind: rfnet, image_size: 32, width: 16, heads: 2, trunk: {stem: 8, widths: [8, 16], depths: [1, 1]}}
         training: {batch_size: 16, max_steps: 3, threads: 1}
         balanced: true
+        warm_up: 0.4
         """
     )
     more = {"again": {"path": str(world), "split": "holdout"}}
@@ -150,8 +151,10 @@ def test_a_run_trains_judges_evaluates_and_exports(world, tmp_path):
     assert 0 <= report["metrics"]["feedback/f1"] <= 1
     assert report["metrics"]["feedback/pictures"] == 48
     assert report["metrics"]["feedback/again/pictures"] == 144
-    assert report["metrics"]["feedback/again/f1"] != report["metrics"]["feedback/f1"]
-    assert [plot.title for plot in run.plots][0] == "Confusion matrix"
+    right = 144 * report["metrics"]["feedback/again/accuracy"]
+    assert right == pytest.approx(round(right)) and right >= 48 * report["metrics"]["feedback/accuracy"]
+    titles = [plot.title for plot in run.plots]
+    assert titles[0] == "Confusion matrix" and "Confusion matrix of again" in titles
     assert (run.folder / "plots" / "confusion.png").stat().st_size > 1000
     inspector = load_inspector(run.folder / "export" / "rfnet")
     _, again = kinds.perform(kinds.make_job(values, "tiny"), "evaluate")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from adray.feedback.artifact import export_inspector, load_inspector
 from adray.feedback.checks import activation_bytes, meta_inputs
 from adray.feedback.config import PICTURES, MapsConfig, RFNetConfig, SingleConfig, TextConfig, TrunkConfig
 from adray.feedback.encoders import Titles
-from adray.feedback.inputs import Inputs, modalities, on_white
+from adray.feedback.inputs import PROMPT_WORDS, Inputs, modalities, on_white, prompt_words
 from adray.feedback.module import InspectorModule
 from adray.feedback.rfnet import FeatureFilter, RFNet, build, places
 
@@ -29,7 +30,9 @@ def inputs(model, n=4, seed=0):
     return Inputs(pictures, tokens, mask, torch.arange(n) % 5)
 
 
-@pytest.mark.parametrize("fields", [{}, {"concat": "channels"}, {"shared_trunk": False}, {"filter_blocks": 2, "fusion_layers": 3}])
+@pytest.mark.parametrize(
+    "fields", [{}, {"concat": "channels"}, {"pool": "token"}, {"shared_trunk": False}, {"filter_blocks": 2, "fusion_layers": 3}]
+)
 def test_four_pictures_and_a_title_give_five_logits(fields):
     model = RFNetConfig(**SMALL, **fields)
     net = build(model)
@@ -66,8 +69,9 @@ def test_every_modality_is_read(name):
     assert (net(other) - net(given)).abs().max() > 1e-6
 
 
-def test_padding_the_title_changes_nothing():
-    model = RFNetConfig(**SMALL)
+@pytest.mark.parametrize("pool", ["mean", "token"])
+def test_padding_the_title_changes_nothing(pool):
+    model = RFNetConfig(**SMALL, pool=pool)
     net = build(model).eval()
     given = inputs(model)
     padded = Inputs(
@@ -121,6 +125,66 @@ def test_the_loss_is_the_cross_entropy_and_its_gradient_raises_available():
     assert module(good)["loss"].item() == pytest.approx(by_hand.item(), rel=1e-5)
     gradient = torch.autograd.grad(torch.nn.functional.cross_entropy(logits, good.labels), logits)[0]
     assert (gradient[:, 0] < 0).all() and (gradient[:, 1:] > 0).all()
+
+
+def test_a_title_reaches_the_fusion_at_the_strength_of_the_pictures():
+    """From weaker starts a label that title and picture tell only together is not learned for thousands of steps."""
+    torch.manual_seed(0)
+    block = FeatureFilter(32, 4)
+    picture, titles, absent = torch.randn(1, 32, 5, 5), torch.randn(2, 3, 32), torch.zeros(2, 3, dtype=torch.bool)
+    with torch.no_grad():
+        one, other = block(picture.expand(2, -1, -1, -1), titles, absent)
+    # A mean over three independent title tokens has a spread of 1 / sqrt(3); convolutions may lose or add some of it.
+    assert 0.3 < (one - other).std() / 2**0.5 < 3.0
+
+
+def test_words_of_prompts_are_sets():
+    found = prompt_words(["red room, red wall", "wall ROOM red", "", None, "teal room"])
+    assert found.shape == (5, PROMPT_WORDS)
+    assert torch.equal(found[0], found[1]) and found[0].sum() == 3
+    assert found[2].sum() == found[3].sum() == 0
+    assert (found[0] * found[4]).sum() == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "parts"),
+    [
+        (RFNetConfig(**SMALL), ["generated", "copy"]),
+        (RFNetConfig(**SMALL, modalities=["product", "depth", "copy"]), ["copy"]),
+        (RFNetConfig(**SMALL, modalities=["product", "depth"]), []),
+        (SingleConfig(kind="resnet", image_size=32, trunk=TRUNK), ["generated"]),
+        (SingleConfig(kind="vit", image_size=32, width=16, layers=1, heads=2), ["generated"]),
+    ],
+)
+def test_encoders_warm_up_on_the_prompts_words_and_then_the_whole_learns(model, parts):
+    module = InspectorModule(model, MapsConfig(), warm_up=0.3).train()
+    given = dataclasses.replace(inputs(model), words=prompt_words(["red wall", "wall", None, ""]))
+    module.before_step(0.29)
+    found = module(given)
+    if parts:
+        assert sorted(found) == sorted(["loss", *(f"words/{name}" for name in parts)])
+        # By hand: two of four rows have words; each shares the probability over its own.
+        features = module.net.part_features(given)[parts[0]]
+        log = torch.log_softmax(module.words[parts[0]](features), dim=1)
+        red, wall = (int(prompt_words([word])[0].argmax()) for word in ("red", "wall"))
+        by_hand = -((log[0, red] + log[0, wall]) / 2 + log[1, wall]) / 2
+        assert found[f"words/{parts[0]}"].item() == pytest.approx(by_hand.item(), rel=1e-5)
+        found["loss"].backward()
+        assert module.net.classify.weight.grad is None
+    else:
+        assert "accuracy" in found
+    module.before_step(0.3)
+    assert "accuracy" in module(given)
+    assert not any(name.startswith("words") for name in module.net.state_dict())
+
+
+def test_padding_the_title_does_not_change_what_its_encoder_warms_up_with():
+    model = RFNetConfig(**SMALL)
+    net = build(model).eval()
+    given = inputs(model)
+    pad = torch.nn.functional.pad
+    padded = Inputs(given.pictures, pad(given.tokens, (0, 5), value=1), pad(given.mask, (0, 5), value=0))
+    assert torch.allclose(net.part_features(given)["copy"], net.part_features(padded)["copy"], atol=1e-5)
 
 
 def test_places_are_all_different():
