@@ -63,7 +63,7 @@ def _mistakes(path: Path, config: RFNetRunConfig, table: str, labels: np.ndarray
     captions = []
     for index, row in zip(worst.tolist(), rows, strict=True):
         said = LABELS[int(probabilities[index].argmax())]
-        captions.append(f"{row['label']}, said {said}\n{(row['copy'] or '')[:28]}")
+        captions.append(f"{row['label']}\nsaid {said}\n{(row['copy'] or '')[:26]}")
     return picture_sheet([image_pixels(row["image"]) for row in rows], captions, path)
 
 
