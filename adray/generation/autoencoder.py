@@ -7,7 +7,7 @@ seconds, and gradients pass through exactly.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -65,14 +65,20 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         patch: Side of a patch in pixels: one latent cell.
         latent_channels: Components kept, at most `3 * patch ** 2`.
         scaling_factor: What latents are multiplied by for the denoiser, so that their mean square is about 1.
+        block_out_channels: As in `AutoencoderKL`'s config, where diffusers' pipelines count how often pictures are halved; follows from
+            the patch, and is there for patches of a power of two alone.
     """
 
     mean: Tensor
     basis: Tensor
 
     @register_to_config
-    def __init__(self, patch: int = 5, latent_channels: int = 32, scaling_factor: float = 1.0) -> None:
+    def __init__(
+        self, patch: int = 4, latent_channels: int = 32, scaling_factor: float = 1.0, block_out_channels: Sequence[int] | None = None
+    ) -> None:
         super().__init__()
+        if block_out_channels is None and patch & (patch - 1) == 0:
+            self.register_to_config(block_out_channels=[latent_channels] * patch.bit_length())
         pixels = 3 * patch * patch
         if not 1 <= latent_channels <= pixels:
             raise ValueError(f"latent_channels is {latent_channels}; patches of {patch} pixels have 1 to {pixels} components")

@@ -17,6 +17,8 @@ KIND = "generator"
 """Kind of the artifact that holds a generator."""
 PARTS = ("unet", "controlnet", "vae", "text_encoder", "tokenizer", "scheduler")
 """The folders of diffusers' layout that are read."""
+_EDGE_CHANNELS = (16, 32, 96, 256)
+"""Channels of a ControlNet's look at the edges, as published; each but the first halves the picture."""
 
 
 @dataclass
@@ -52,8 +54,7 @@ class Components:
     @property
     def latent_scale(self) -> int:
         """Pixels per latent cell."""
-        config = self.vae.config
-        return int(config["patch"]) if "patch" in config else 2 ** (len(config["block_out_channels"]) - 1)
+        return _cell(self.vae)
 
     @property
     def multiple(self) -> int:
@@ -112,16 +113,40 @@ def meta_components(path: str | Path, controlnet: str | Path | None = None, copi
     Raises:
         ConfigError: If a part's config is missing or unknown.
     """
-    from diffusers import ControlNetModel
-
     folders = _folders(path, controlnet, [name for name in PARTS if not copied or name != "controlnet"], verify=False)
     built: dict[str, Any] = {}
     with torch.device("meta"):
         for name, folder in folders.items():
             built[name] = _load(name, folder) if name in ("tokenizer", "scheduler") else _empty(name, folder)
         if copied:
-            built["controlnet"] = ControlNetModel.from_unet(built["unet"], load_weights_from_unet=False)
+            built["controlnet"] = copied_controlnet(built["unet"], built["vae"], weights=False)
     return Components(**built)
+
+
+def copied_controlnet(unet: Any, vae: Any, weights: bool = True) -> Any:
+    """A ControlNet that starts as a copy of a UNet's encoder and says nothing yet (Zhang et al. 2023).
+
+    Args:
+        unet: The generator's. Of an inpainting UNet's inputs the ControlNet takes x_t alone.
+        vae: Its autoencoder: its cells tell how often the picture of edges is halved.
+        weights: Copy the weights too, which the meta device does not have.
+    """
+    from diffusers import ControlNetModel
+
+    halvings = _cell(vae).bit_length() - 1
+    edges = [*_EDGE_CHANNELS, *_EDGE_CHANNELS[-1:] * halvings][: halvings + 1]
+    made = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=tuple(edges), load_weights_from_unet=weights)
+    channels, wide = int(vae.config["latent_channels"]), made.conv_in
+    if wide.in_channels > channels:
+        made.conv_in = nn.Conv2d(channels, wide.out_channels, wide.kernel_size, padding=wide.padding)
+        made.conv_in.load_state_dict({"weight": wide.weight[:, :channels], "bias": wide.bias})
+        made.register_to_config(in_channels=channels)
+    return made
+
+
+def _cell(vae: Any) -> int:
+    config = vae.config
+    return int(config["patch"]) if "patch" in config else 2 ** (len(config["block_out_channels"]) - 1)
 
 
 def _folders(path: str | Path, controlnet: str | Path | None, parts: Sequence[str] = PARTS, verify: bool = True) -> dict[str, Path]:

@@ -37,9 +37,9 @@ def all_checks(config: DiffusionRunConfig, verb: str) -> Iterator[Check]:
     try:
         parts = _parts(config)
         make_scheduler(parts.scheduler, config.evaluation.sampling.scheduler, config.evaluation.sampling.steps)
-        yield Check("generator", config.base or "built from nothing")
+        yield Check("generator", config.generator or "built from nothing")
     except AdrayError as error:
-        yield Check("generator", config.base or "built from nothing", error)
+        yield Check("generator", config.generator or "built from nothing", error)
         if config.architecture is None:
             return
         parts = meta_architecture(config.architecture)
@@ -68,10 +68,10 @@ def memory_check(config: DiffusionRunConfig, parts: Components) -> Check:
 
 
 def _parts(config: DiffusionRunConfig) -> Components:
-    if config.base is None:
+    if config.generator is None:
         return meta_build(config.sizes)
-    copied = config.controlnet is None and not has_part(config.base, "controlnet")
-    return meta_components(config.base, config.controlnet, copied)
+    copied = config.controlnet is None and not has_part(config.generator, "controlnet")
+    return meta_components(config.generator, config.controlnet, copied)
 
 
 def _table_check(name: str, path: str, config: DiffusionRunConfig) -> Check:

@@ -53,21 +53,21 @@ class DiffusionRunConfig(RunConfig):
     """A run that trains a generator."""
 
     kind: Literal["diffusion"]
-    base: PathStr | None = None
+    generator: PathStr | None = None
     """The generator to go on from: an artifact of kind `generator`, or a folder of diffusers' layout. Unset: one of `sizes` is built."""
     controlnet: PathStr | None = None
-    """A ControlNet's folder, in place of the base's. Where neither has one, it starts as a copy of the UNet's encoder whose
+    """A ControlNet's folder, in place of the generator's. Where neither has one, it starts as a copy of the UNet's encoder whose
     residuals are zero (Zhang et al. 2023)."""
     architecture: Architecture | None = None
-    """What the base is, for estimates where it is not at hand."""
+    """What that generator is, for estimates where it is not at hand."""
     sizes: SizesConfig = SizesConfig()
-    """The generator that is built where there is no `base`."""
+    """The generator that is built where there is no `generator`."""
     data: PicturesDataConfig
     """The pictures."""
     caption: CaptionConfig = CaptionConfig()
     """What is said of them."""
     trained: list[TrainedPart] = Field(default=["unet", "controlnet", "text_encoder"], min_length=1)
-    """Parts that learn, the others stay frozen. `[controlnet]` is the usual choice for a base of one's own."""
+    """Parts that learn, the others stay frozen. `[controlnet]` is the usual choice for a generator of one's own."""
     objective: ObjectiveConfig = ObjectiveConfig()
     """The loss."""
     training: TrainingConfig = TrainingConfig()
@@ -84,9 +84,9 @@ class DiffusionRunConfig(RunConfig):
 
     @model_validator(mode="after")
     def _consistent(self) -> DiffusionRunConfig:
-        if self.base is None and self.controlnet is not None:
-            raise ValueError(f"controlnet is {self.controlnet!r} without a base; a generator that is built here has its own")
-        if self.base is None and self.data.size % self.sizes.multiple():
+        if self.generator is None and self.controlnet is not None:
+            raise ValueError(f"controlnet is {self.controlnet!r} without a generator; one that is built here has its own")
+        if self.generator is None and self.data.size % self.sizes.multiple():
             raise ValueError(
                 f"data.size is {self.data.size}; with autoencoder.patch {self.sizes.autoencoder.patch} and "
                 f"{len(self.sizes.unet.channels)} levels of the UNet it must be a multiple of {self.sizes.multiple()}"

@@ -1,4 +1,4 @@
-"""What training starts from: a base that is there, or a generator that is built into the run's folder once."""
+"""What training starts from: a generator that is there, or one that is built into the run's folder once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from adray.errors import ArtifactError
 from adray.files import replacing_folder
 from adray.generation.artifact import export_generator
 from adray.generation.autoencoder import fit_autoencoder
-from adray.generation.components import KIND, has_part, load_part
+from adray.generation.components import KIND, copied_controlnet, has_part, load_part
 from adray.generation.diffusion.building import build_components
 from adray.generation.diffusion.config import DiffusionRunConfig
 from adray.generation.diffusion.source import PictureCollate, Pictures, picture_columns
@@ -47,19 +47,19 @@ def prepare_start(config: DiffusionRunConfig, folder: Path) -> Start:
 
     Raises:
         DataError: If the pictures cannot be read.
-        ConfigError: If a part of the base cannot be loaded.
+        ConfigError: If a part of the generator cannot be loaded.
     """
     start = folder.absolute() / FOLDER
-    if config.base is None:
+    if config.generator is None:
         if _recipe_of(start) != _recipe(config):
             _build(config, start)
         return Start(str(start))
-    if config.controlnet is not None or has_part(config.base, "controlnet"):
-        return Start(config.base, config.controlnet)
+    if config.controlnet is not None or has_part(config.generator, "controlnet"):
+        return Start(config.generator, config.controlnet)
     controlnet = start / "controlnet"
     if not controlnet.is_dir():
-        _copy_encoder(config.base, controlnet)
-    return Start(config.base, str(controlnet))
+        _copy_encoder(config.generator, controlnet)
+    return Start(config.generator, str(controlnet))
 
 
 def _build(config: DiffusionRunConfig, start: Path) -> None:
@@ -80,10 +80,8 @@ def _build(config: DiffusionRunConfig, start: Path) -> None:
     export_generator(start, build_components(config.sizes, vae, captions), lineage={"recipe": _recipe(config)})
 
 
-def _copy_encoder(base: str, folder: Path) -> None:
-    from diffusers import ControlNetModel
-
-    controlnet = ControlNetModel.from_unet(load_part(base, "unet"))
+def _copy_encoder(generator: str, folder: Path) -> None:
+    controlnet = copied_controlnet(load_part(generator, "unet"), load_part(generator, "vae"))
     with replacing_folder(folder) as partial:
         controlnet.save_pretrained(partial)
 

@@ -30,7 +30,7 @@ class DiffusionTask:
         """Load the generator; the artifact will say where it came from."""
         config = self.config
         lineage = {
-            "base": config.base,
+            "generator": config.generator,
             "controlnet": config.controlnet,
             "trained": list(config.trained),
             "tables": {"train": {"path": config.data.train}},

@@ -62,7 +62,7 @@ def test_a_generator_is_built_trained_and_resumed_to_the_same_weights(values):
 def test_the_controlnet_alone_is_trained_over_a_base(values, tmp_path):
     base, _ = run({**values, "name": "base", "training": training(1)})
     path = str(base.folder / "export" / "generator")
-    tuned, _ = run({**values, "name": "tuned", "base": path, "trained": ["controlnet"], "training": training(2)})
+    tuned, _ = run({**values, "name": "tuned", "generator": path, "trained": ["controlnet"], "training": training(2)})
     before, after = load_components(path), load_components(tuned.folder / "export" / "generator")
     for name in ("unet", "vae", "text_encoder"):
         old = getattr(before, name).state_dict()

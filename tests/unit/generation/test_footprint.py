@@ -5,7 +5,7 @@ import pytest
 from adray.generation.architectures import meta_architecture
 from adray.generation.artifact import export_generator
 from adray.generation.components import load_components, meta_components
-from adray.generation.footprint import feedback_footprint, parameters
+from adray.generation.footprint import denoising_footprint, feedback_footprint, parameters
 from tests.helpers.tiny_generator import SIDE, tiny_components
 
 
@@ -32,6 +32,20 @@ def test_a_worker_of_the_full_size_run(sd15):
     assert footprint(rows=8).activations == 2 * found.activations
     assert footprint(half=False).activations == 2 * found.activations
     assert footprint(recompute=True).activations < found.activations / 5
+
+
+def test_a_worker_that_trains_on_pictures_at_full_size(sd15):
+    def footprint(trained=("controlnet",), **fields):
+        return denoising_footprint(sd15, trained, 512, **{"rows": 2, "half": True, "recompute": False, **fields})
+
+    alone, whole = footprint(), footprint(("unet", "controlnet", "text_encoder"))
+    assert alone.weights == whole.weights == 4 * (859_520_964 + 361_279_120 + 83_653_863 + 123_060_480)
+    assert alone.training == 12 * 361_279_120
+    assert whole.training == 12 * (361_279_120 + 859_520_964 + 123_060_480)
+    # A frozen UNet's encoder keeps nothing.
+    assert 0.6 < alone.activations / footprint(("unet", "controlnet")).activations < 0.9
+    assert footprint(rows=4).activations == 2 * alone.activations
+    assert footprint(recompute=True).activations < alone.activations / 5
 
 
 def test_meta_components_are_those_of_the_folder_without_memory(tmp_path):
