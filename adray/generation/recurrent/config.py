@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from adray.config import Config, PathStr, RunConfig
+from adray.data.piecework.config import WorkConfig
 from adray.generation.placement import PlacementConfig
 from adray.generation.prompts import PromptConfig
 from adray.generation.sampler import SamplingConfig
@@ -24,15 +25,9 @@ class RequestsConfig(Config):
     """Greatest share of requests that may be unusable."""
 
 
-class JobConfig(Config):
+class JobConfig(WorkConfig):
     """How the work is done; nothing here changes what a seed draws."""
 
-    workers: int = Field(default=0, ge=0)
-    """Ray actors, each with its own generator and inspector; 0 works in this process, without Ray."""
-    gpus: bool = False
-    """One GPU per worker (or this process's)."""
-    cpus_per_worker: float = Field(default=1.0, gt=0)
-    """CPUs that Ray reserves per worker, and threads that it computes with."""
     batch_rows: int = Field(default=16, ge=1)
     """Pictures made at a time by one worker."""
     chunk_rows: int = Field(default=64, ge=1)

@@ -75,7 +75,7 @@ def report(run: Run, done: Generated, attempts: int, *, judged: bool, shown: int
     """
     run.log(done.metrics())
     if done.new:
-        run.seconds.update({f"generate/{stage}": seconds for stage, seconds in done.stage_seconds.items()})
+        run.seconds.update({f"generate/{stage}": seconds for stage, seconds in done.done.stage_seconds.items()})
     if judged:
         found = read_attempts(done.outputs.parts["verdicts"].output, attempts)
         run.log({f"generation/available_after_{k}": share for k, share in enumerate(found.available().tolist(), 1)})

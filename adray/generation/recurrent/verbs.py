@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from adray.checks import Check
-from adray.data.piecework.progress import show_progress
+from adray.data.piecework.bar import shown
 from adray.generation.recurrent.checks import all_checks
 from adray.generation.recurrent.config import GenerationRunConfig
 from adray.generation.recurrent.job import generate_pictures
@@ -26,7 +26,7 @@ def generate(config: GenerationRunConfig, run: Run) -> None:
     if judged:
         after = [f"generation/available_after_{k}" for k in sorted({1, attempts})]
         run.headlines += [*after, "generation/mean_attempts", "generation/seconds_per_accepted"]
-    with run.stage("generate"), show_progress("generating", "requests") as on_progress:
+    with run.stage("generate"), shown("generating") as on_progress:
         done = generate_pictures(config, run.folder, on_progress)
     run.tables += [*(str(parts.output) for parts in done.outputs.parts.values()), str(done.outputs.shared.quarantine)]
     with run.stage("report"):

@@ -24,6 +24,13 @@ from adray.generation.recurrent.worker import GenerateWorker
 from tests.helpers.edge_cutouts import drawn, edge_cutouts, encoded
 from tests.helpers.generation_requests import SIDE, coin_judge, noise_maker, request_rows, write_requests
 
+
+def counts(done, *names):
+    """Some of a job's figures."""
+    figures = [int(done.metrics()[f"generation/{name}"]) for name in names]
+    return tuple(figures) if len(figures) > 1 else figures[0]
+
+
 TABLES = {"verdicts": VERDICTS, "creatives": CREATIVES, "generated": GENERATED, "failures": FAILURES}
 
 
@@ -67,9 +74,10 @@ def test_the_tables_tell_one_story(job, tmp_path):
         found = pq.read_schema(next((tmp_path / "run" / name).glob("*.parquet")))
         allowed = {field.name: field.type for field in (*table.required, *table.optional)}
         assert {field.name: field.type for field in found}.items() <= allowed.items() and set(table.required.names) <= set(found.names)
-    assert verdicts.keys() == generated.keys() and len(verdicts) == done.pictures
+    assert verdicts.keys() == generated.keys() and len(verdicts) == counts(done, "pictures")
     assert creatives.keys() == {key for key, row in verdicts.items() if row["accepted"]}
-    assert len(creatives) == done.accepted and len(failures) == done.failed and done.accepted + done.failed == done.requests == 80
+    assert (len(creatives), len(failures)) == counts(done, "accepted", "failed")
+    assert len(creatives) + len(failures) == counts(done, "requests") == 80
     named = [row["sku_id"] for row in (*creatives.values(), *failures.values())]
     assert sorted(named) == [f"sku{i:03d}" for i in range(80)]
     for key, row in generated.items():
@@ -149,7 +157,7 @@ def test_bad_requests_are_named_and_cost_nobody_else(job, tmp_path):
         assert key == "full" or quarantine[key]["reason"].startswith(reason), key
     (nameless,) = (row for key, row in quarantine.items() if "row" in key)
     assert nameless["reason"] == "sku_id is null" and nameless["table"] == "requests" and nameless["stage"] == "generate"
-    assert done.lost == len(BAD) and done.accepted == len(good) + 1
+    assert counts(done, "quarantined", "accepted") == (len(BAD), len(good) + 1)
     made = {row["sku_id"] for row in read(tmp_path / "run", "creatives").values()}
     assert made == {row["sku_id"] for row in good} | {"full"}
 
@@ -162,7 +170,8 @@ def test_a_product_that_fills_its_picture_is_refused_where_it_stays(job, tmp_pat
 def test_titles_are_not_needed_by_prompts_without_their_slot(job, tmp_path):
     config = job(bad_rows(), prompts={"entries": [{"prompt": "a table"}]}, placement={"size": SIDE})
     done = generate_pictures(config, tmp_path, tools=tools(1.0))
-    assert {row["sku_id"] for row in read(tmp_path, "creatives").values()} == {"untitled", "null title", "full"} and done.lost == 6
+    assert {row["sku_id"] for row in read(tmp_path, "creatives").values()} == {"untitled", "null title", "full"}
+    assert counts(done, "quarantined") == 6
 
 
 def test_too_many_bad_requests_stop_the_run(job, tmp_path):
@@ -180,7 +189,7 @@ def test_malformed_lines_are_quarantined_and_stay_so(job, tmp_path):
     config = config.model_copy(update={"data": config.data.model_copy(update={"requests": str(tmp_path / "requests.csv")})})
     for _ in range(2):
         done = generate_pictures(config, tmp_path / "run", tools=tools(1.0))
-        assert (done.requests, done.lost, done.repeats, done.accepted) == (2, 1, 1, 2)
+        assert counts(done, "requests", "quarantined", "repeats", "accepted") == (2, 1, 1, 2)
         assert [row["reason"] for row in read(tmp_path / "run", "quarantine").values()] == ["2 columns instead of 3"]
 
 
@@ -220,13 +229,13 @@ def test_a_run_that_broke_off_ends_as_if_it_had_not(job, tmp_path, monkeypatch, 
     found = tables_of(tmp_path / "broken")
     assert without_times(found) == without_times(tables_of(tmp_path / "straight"))
     assert len({row["created_at"] for row in found["creatives"]}) == 1
-    assert done.new <= done.pictures and not list((tmp_path / "broken").rglob("*.partial"))
+    assert counts(done, "pictures_new") <= counts(done, "pictures") and not list((tmp_path / "broken").rglob("*.partial"))
 
 
 @pytest.mark.parametrize("fields", [{"seed": 1}, {"attempts": 2}, {"threshold": 0.7}, {"prompts": {"entries": [{"prompt": "a"}]}}])
 def test_a_folder_of_another_generation_is_refused(job, tmp_path, fields):
     generate_pictures(job(request_rows(4)), tmp_path / "run", tools=tools(1.0))
-    with pytest.raises(DataError, match=f"holds pictures made with {next(iter(fields))} "):
+    with pytest.raises(DataError, match=f"holds pictures of {next(iter(fields))} "):
         generate_pictures(job(request_rows(4), **fields), tmp_path / "run", tools=tools(1.0))
 
 
@@ -235,14 +244,14 @@ def test_another_inspector_is_another_generation(job, tmp_path):
     with writing_artifact(tmp_path / "rfnet", "rfnet", {"other": 1}):
         pass
     assert load_artifact(tmp_path / "rfnet").config == {"other": 1}
-    with pytest.raises(DataError, match="holds pictures made with inspector"):
+    with pytest.raises(DataError, match="holds pictures of inspector"):
         generate_pictures(job(request_rows(4)), tmp_path / "run", tools=tools(1.0))
 
 
 def test_without_an_inspector_every_first_picture_is_kept(job, tmp_path):
     config = job(request_rows(6), inspector=None, per_request=3, attempts=4)
     done = generate_pictures(config, tmp_path, tools=Tools(noise_maker))
-    assert (done.pictures, done.accepted, done.failed) == (18, 18, 0)
+    assert counts(done, "pictures", "accepted", "failed") == (18, 18, 0)
     generated = read(tmp_path, "generated")
     assert {row["attempt"] for row in generated.values()} == {0} and all(row["accepted"] for row in generated.values())
     assert len({row["seed"] for row in generated.values()}) == 18
@@ -267,7 +276,7 @@ def test_pictures_of_several_shapes_and_scales(job, tmp_path):
         row["cutout"] = {"bytes": encoded(drawn(64, 32, (20, 8, 40, 28))), "path": None}
     done = generate_pictures(job(rows, attempts=2), tmp_path / "kept", tools=tools(0.0))
     shapes = Counter(decode_image(row["image"]["bytes"]).shape for row in read(tmp_path / "kept", "generated").values())
-    assert shapes == {(32, 64, 3): 10, (32, 32, 3): 8} and done.failed == 9
+    assert shapes == {(32, 64, 3): 10, (32, 32, 3): 8} and counts(done, "failed") == 9
     entries = [{"prompt": "a"}, {"prompt": "b", "image_scale": 0.5}]
     generate_pictures(job(rows, attempts=2, prompts={"entries": entries}, placement={"size": 40}), tmp_path / "laid", tools=tools(0.0))
     for row in read(tmp_path / "laid", "generated").values():
