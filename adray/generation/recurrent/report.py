@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from adray.data.labels import LABELS
+from adray.data.labels import AVAILABLE, LABELS
 from adray.data.picture_sheet import picture_sheet
 from adray.data.pictures import image_pixels
 from adray.generation.recurrent.job import Generated
@@ -86,7 +86,7 @@ def report(run: Run, done: Generated, attempts: int, *, judged: bool, shown: int
     if shown:
         sheet = _sheet(done, run.folder / "plots" / "pictures.png", shown, judged=judged)
         if sheet is not None:
-            run.add_plot("Products and their attempts, in turn" if judged else "Pictures", sheet)
+            run.add_plot("Attempts at some products, with the probability of `available`" if judged else "Pictures", sheet)
 
 
 def _attempts_table(run: Run, found: Attempts) -> None:
@@ -136,25 +136,36 @@ def curve_plot(found: Attempts, path: Path) -> Path:
 
 
 def _sheet(done: Generated, path: Path, shown: int, *, judged: bool) -> Path | None:
-    """The first requests' pictures, a request's attempts one after the other."""
-    files = sorted(done.outputs.parts["generated"].output.glob("part-*.parquet"))
-    if not files:
-        return None
-    rows = pq.read_table(files[0], columns=["annotation_id", "request_id", "attempt"]).to_pylist()
+    """Some requests' pictures, a request's attempts one after the other."""
+    tiles: list[tuple[Any, str]] = []
+    for file in sorted(done.outputs.parts["generated"].output.glob("part-*.parquet")):
+        verdicts = done.outputs.parts["verdicts"].output / file.name if judged else None
+        tiles += _tiles(file, verdicts, shown - len(tiles))
+        if len(tiles) == shown:
+            break
+    return picture_sheet([image_pixels(image) for image, _ in tiles], [caption for _, caption in tiles], path) if tiles else None
+
+
+def _tiles(generated: Path, verdicts: Path | None, most: int) -> list[tuple[Any, str]]:
+    """Pictures of one work item with their captions, in the order of requests and attempts."""
+    rows = pq.read_table(generated, columns=["annotation_id", "request_id", "attempt"]).to_pylist()
     order = {request: place for place, request in enumerate(dict.fromkeys(row["request_id"] for row in rows))}
-    chosen = [row["annotation_id"] for row in sorted(rows, key=lambda row: (order[row["request_id"]], row["attempt"]))][:shown]
-    found = {row["annotation_id"]: row for row in _of(files[0], "annotation_id", chosen, ["image", "prompt", "attempt", "accepted"])}
-    labels: dict[str, str] = {}
-    if judged:
-        verdicts = done.outputs.parts["verdicts"].output / files[0].name
-        labels = {row["image_id"]: row["label"] for row in _of(verdicts, "image_id", chosen, ["label"])}
-    captions = []
+    chosen = [row["annotation_id"] for row in sorted(rows, key=lambda row: (order[row["request_id"]], row["attempt"]))][:most]
+    found = _by_key(generated, "annotation_id", chosen, ["image", "prompt", "attempt"])
+    said = {} if verdicts is None else _by_key(verdicts, "image_id", chosen, ["label", "accepted", "probabilities"])
+    tiles = []
     for name in chosen:
         row = found[name]
-        said = f"{row['attempt'] + 1}: {'accepted' if row['accepted'] else labels.get(name, 'refused')}" if judged else name
-        captions.append(f"{said[:28]}\n{(row['prompt'] or '')[:28]}")
-    return picture_sheet([image_pixels(found[name]["image"]) for name in chosen], captions, path)
+        first = f"{row['attempt'] + 1}: {_verdict(said[name])}" if name in said else name
+        tiles.append((row["image"], f"{first[:28]}\n{(row['prompt'] or '')[:28]}"))
+    return tiles
 
 
-def _of(file: Path, key: str, ids: Sequence[str], columns: list[str]) -> list[dict[str, Any]]:
-    return pq.read_table(file, columns=[key, *columns], filters=[(key, "in", list(ids))]).to_pylist()
+def _verdict(row: dict[str, Any]) -> str:
+    label = "accepted" if row["accepted"] else row["label"]
+    return f"{label} {dict(row['probabilities'])[AVAILABLE]:.2f}"
+
+
+def _by_key(file: Path, key: str, ids: Sequence[str], columns: list[str]) -> dict[str, dict[str, Any]]:
+    rows = pq.read_table(file, columns=[key, *columns], filters=[(key, "in", list(ids))]).to_pylist()
+    return {row[key]: row for row in rows}
