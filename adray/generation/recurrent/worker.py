@@ -174,7 +174,7 @@ class GenerateWorker:
         found: list[np.ndarray | None] = [None] * len(wanted)
         if tools.judge is not None:
             found = list(tools.judge(pictures, cutouts, [one.title for one in wanted]))
-        seconds["inspect"] += time.perf_counter() - made
+            seconds["inspect"] += time.perf_counter() - made
         accepted = [p is None or is_accepted(p, config.threshold) for p in found]
         rows = zip(wanted, drawn, cutouts, pictures, found, accepted, strict=True)
         return [Made(one, number, d, cutout, picture, p, ok) for one, d, cutout, picture, p, ok in rows]

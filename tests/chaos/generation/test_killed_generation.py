@@ -21,8 +21,6 @@ from tests.helpers.torchrun import ROOT
 PROGRAM = """
 import json, sys
 from adray import kinds
-from adray.ray_session import stay_on_loopback
-stay_on_loopback()
 kinds.perform(kinds.make_job(json.loads(sys.argv[1]), "chaos"), "generate")
 """
 
@@ -30,7 +28,7 @@ kinds.perform(kinds.make_job(json.loads(sys.argv[1]), "chaos"), "generate")
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory):
     """Fields of a config of 12 small items, and the tables of a run that nothing disturbed."""
-    values = write_generation(tmp_path_factory.mktemp("generation"), 24, threshold=0.114)
+    values = write_generation(tmp_path_factory.mktemp("generation"), 24)
     values |= {"job": {"batch_rows": 2, "chunk_rows": 2}, "contact_sheet": 0}
     run, _ = kinds.perform(kinds.make_job(values, "test"), "generate")
     return values, tables_of(run.folder)
@@ -86,22 +84,17 @@ def test_a_killed_actor_costs_its_own_item_alone(straight, tmp_path, ray_cluster
 def test_a_killed_driver_goes_on_where_it_was(straight, tmp_path):
     values, expected = straight
     folder = tmp_path / "run"
-    values = {**values, "runs_dir": str(tmp_path), "job": {**values["job"], "workers": 1}}
-    driver = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, json.dumps(values)], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    values = {**values, "runs_dir": str(tmp_path)}
+    program = [sys.executable, "-c", PROGRAM, json.dumps(values)]
+    driver = subprocess.Popen(program, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait_for(3, folder, lambda: driver.poll() is None)
-        workers = psutil.Process(driver.pid).children(recursive=True)
     finally:
         os.kill(driver.pid, signal.SIGKILL)
         driver.wait()
-    # Ray's processes end by themselves when their driver has gone.
-    _, alive = psutil.wait_procs(workers, timeout=90)
-    assert not alive
     before = {name: (folder / "done" / f"{name}.json").stat().st_mtime_ns for name in records(folder)}
     assert 3 <= len(before) < 12
-    _, report = kinds.perform(kinds.make_job({**values, "resume": True, "job": {**values["job"], "workers": 0}}, "test"), "generate")
+    _, report = kinds.perform(kinds.make_job({**values, "resume": True}, "test"), "generate")
     assert tables_of(folder) == expected
     assert all((folder / "done" / f"{name}.json").stat().st_mtime_ns == stamp for name, stamp in before.items())
     metrics = report["metrics"]

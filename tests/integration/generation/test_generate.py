@@ -1,4 +1,4 @@
-"""`generate` with real, tiny models of random weights: through the command's own path, in this process and through Ray's actors."""
+"""`generate` with real, tiny models of random weights: through the command's own path, in this process."""
 
 from __future__ import annotations
 
@@ -17,14 +17,11 @@ from adray.generation.components import load_components
 from adray.generation.sampler import PictureMaker, SamplingConfig
 from tests.helpers.tiny_generation import tables_of, write_generation
 
-THRESHOLD = 0.114
-"""About the median of what the random inspector gives: some pictures are refused, some accepted."""
-
 
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory):
     """A run in this process: its config's fields, the run and its report."""
-    values = write_generation(tmp_path_factory.mktemp("generation"), 16, threshold=THRESHOLD)
+    values = write_generation(tmp_path_factory.mktemp("generation"), 16)
     run, report = kinds.perform(kinds.make_job(values, "test"), "generate")
     return values, run, report
 
@@ -48,7 +45,7 @@ def test_the_tables_hold_what_the_models_made_and_said(generated):
         expected = inspector.probabilities(*given, [row["copy"]])[0]
         found = [dict(verdicts[key]["probabilities"])[label] for label in LABELS]
         assert found == pytest.approx(expected.tolist(), abs=1e-5)
-        assert verdicts[key]["accepted"] == (found[0] >= THRESHOLD) and verdicts[key]["inspector"] == inspector.content_hash
+        assert verdicts[key]["accepted"] == (found[0] >= values["threshold"]) and verdicts[key]["inspector"] == inspector.content_hash
 
 
 def test_the_report_counts_attempts(generated):
@@ -64,13 +61,6 @@ def test_the_report_counts_attempts(generated):
     assert {"Attempts and their verdicts", "Failures by the label given most often"} <= {table.title for table in run.report_tables}
     assert len(run.plots) == 2 and all(min(Image.open(plot.path).size) > 100 for plot in run.plots)
     assert json.loads((run.folder / "report.json").read_text())["tables"] == report["tables"] and len(report["tables"]) == 5
-
-
-def test_actors_make_the_same_tables(generated, tmp_path, ray_cluster):
-    values, run, _ = generated
-    job = {**values["job"], "workers": 2}
-    again, _ = kinds.perform(kinds.make_job({**values, "runs_dir": str(tmp_path), "job": job}, "test"), "generate")
-    assert tables_of(again.folder) == tables_of(run.folder)
 
 
 @pytest.mark.parametrize(

@@ -252,6 +252,7 @@ def test_without_an_inspector_every_first_picture_is_kept(job, tmp_path):
     config = job(request_rows(6), inspector=None, per_request=3, attempts=4)
     done = generate_pictures(config, tmp_path, tools=Tools(noise_maker))
     assert counts(done, "pictures", "accepted", "failed") == (18, 18, 0)
+    assert "generation/inspect_pictures_per_s" not in done.metrics() and "generation/generate_pictures_per_s" in done.metrics()
     generated = read(tmp_path, "generated")
     assert {row["attempt"] for row in generated.values()} == {0} and all(row["accepted"] for row in generated.values())
     assert len({row["seed"] for row in generated.values()}) == 18
