@@ -10,13 +10,13 @@ from torch import nn
 
 from adray.checks import Check
 from adray.data.sources import Source
-from adray.errors import AdrayError, ArtifactError, ResourceError
+from adray.errors import AdrayError, ArtifactError
 from adray.feedback.config import PICTURES, ModelConfig, RFNetRunConfig
 from adray.feedback.inputs import Inputs, modalities
 from adray.feedback.pieces import open_pieces
 from adray.feedback.rfnet import Inspector, build
 from adray.run import run_folder
-from adray.training.checks import checkpoint_check, training_checks
+from adray.training.checks import artifact_check, checkpoint_check, training_checks, worker_memory_check
 from adray.training.config import TrainingConfig
 from adray.training.loop import EXPORT
 
@@ -51,9 +51,7 @@ def all_checks(config: RFNetRunConfig, verb: str) -> Iterator[Check]:
 def _run_checks(config: RFNetRunConfig, verb: str) -> Iterator[Check]:
     folder = run_folder(config)
     if verb == "evaluate":
-        there = (folder / EXPORT / "rfnet").exists()
-        missing = ArtifactError(f"run {config.name!r} has no artifact in {folder / EXPORT}", "train it first")
-        yield Check("artifact", str(folder / EXPORT), None if there else missing)
+        yield artifact_check(config.name, folder, "rfnet")
     elif verb == "export":
         yield checkpoint_check(config.name, folder)
 
@@ -70,11 +68,7 @@ def activation_check(net: Inspector, model: ModelConfig, training: TrainingConfi
         f"about {total / 2**30:.1f} GiB per worker: {kept / 2**30:.2f} GiB activations of {micro} pictures of {model.image_size} px, "
         f"{state / 2**30:.2f} GiB weights, gradients and moments"
     )
-    if not training.gpus or not torch.cuda.is_available():
-        return Check("memory per worker", text)
-    there = torch.cuda.get_device_properties(0).total_memory
-    problem = ResourceError(f"a worker needs {text}, its GPU has {there / 2**30:.0f} GiB", "lower training.micro_batch_size")
-    return Check("memory per worker", text, problem if total > there else None)
+    return worker_memory_check(text, total, training)
 
 
 def activation_bytes(net: Inspector, model: ModelConfig, rows: int, *, half: bool, recompute: bool = False) -> int:

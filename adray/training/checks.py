@@ -8,6 +8,8 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import torch
+
 from adray.checks import Check
 from adray.data.epoch_plan import check_batch_arithmetic
 from adray.errors import AdrayError, ArtifactError, ConfigError, ResourceError
@@ -15,6 +17,7 @@ from adray.ray_session import local_cpus, use_ray
 from adray.run import CHECKPOINTS_FOLDER
 from adray.training.checkpoint import list_checkpoints
 from adray.training.config import TrainingConfig
+from adray.training.loop import EXPORT
 from adray.training.resources import check_fits_cluster
 from adray.training.tracking import check_tracking
 
@@ -39,6 +42,34 @@ def checkpoint_check(name: str, run_folder: Path) -> Check:
         return Check("checkpoints", str(folder), error)
     missing = ArtifactError(f"run {name!r} has no checkpoint in {folder}", "train it first")
     return Check("checkpoints", str(folder), None if started else missing)
+
+
+def artifact_check(name: str, run_folder: Path, artifact: str) -> Check:
+    """Whether a run has exported the artifact that is to be judged.
+
+    Args:
+        name: The run's.
+        run_folder: Where it is.
+        artifact: The artifact's folder within the export.
+    """
+    exported = run_folder / EXPORT
+    missing = ArtifactError(f"run {name!r} has no artifact in {exported}", "train it first")
+    return Check("artifact", str(exported), None if (exported / artifact).exists() else missing)
+
+
+def worker_memory_check(text: str, needed: float, config: TrainingConfig) -> Check:
+    """What one worker is reckoned to need; a problem where a GPU that is there is too small.
+
+    Args:
+        text: The reckoning, for people.
+        needed: Bytes.
+        config: The training section.
+    """
+    if not config.gpus or not torch.cuda.is_available():
+        return Check("memory per worker", text)
+    there = torch.cuda.get_device_properties(0).total_memory
+    problem = ResourceError(f"a worker needs {text}, its GPU has {there / 2**30:.0f} GiB", "lower training.micro_batch_size")
+    return Check("memory per worker", text, problem if needed > there else None)
 
 
 def training_checks(

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
-
 from adray.checks import Check
 from adray.data.parquet import open_parquet
-from adray.errors import AdrayError, ArtifactError, ConfigError, ResourceError
+from adray.errors import AdrayError, ConfigError
 from adray.generation.architectures import meta_architecture
 from adray.generation.components import Components, has_part, meta_components
 from adray.generation.diffusion.building import meta_build
@@ -18,17 +16,14 @@ from adray.generation.footprint import denoising_footprint, parameters
 from adray.generation.rfft.source import request_columns
 from adray.generation.schedule import make_scheduler
 from adray.run import run_folder
-from adray.training.checks import checkpoint_check, training_checks
-from adray.training.loop import EXPORT
+from adray.training.checks import artifact_check, checkpoint_check, training_checks, worker_memory_check
 
 
 def all_checks(config: DiffusionRunConfig, verb: str) -> Iterator[Check]:
     """Pictures, the generator built without memory, memory per worker, and the trainer's own checks."""
     folder = run_folder(config)
     if verb == "evaluate":
-        there = (folder / EXPORT / "generator").exists()
-        missing = ArtifactError(f"run {config.name!r} has no artifact in {folder / EXPORT}", "train it first")
-        yield Check("artifact", str(folder / EXPORT), None if there else missing)
+        yield artifact_check(config.name, folder, "generator")
     elif verb == "export":
         yield checkpoint_check(config.name, folder)
     for name, path in (("data.train", config.data.train), ("data.holdout", config.data.holdout)):
@@ -60,11 +55,7 @@ def memory_check(config: DiffusionRunConfig, parts: Components) -> Check:
     half, recompute = training.precision != "fp32", training.gradient_checkpointing
     found = denoising_footprint(parts, config.trained, config.data.size, micro, half=half, recompute=recompute)
     text = f"{found.text()} of {micro} pictures of {config.data.size} px"
-    if not training.gpus or not torch.cuda.is_available():
-        return Check("memory per worker", text)
-    there = torch.cuda.get_device_properties(0).total_memory
-    problem = ResourceError(f"a worker needs {text}, its GPU has {there / 2**30:.0f} GiB", "lower training.micro_batch_size")
-    return Check("memory per worker", text, problem if found.total > there else None)
+    return worker_memory_check(text, found.total, training)
 
 
 def _parts(config: DiffusionRunConfig) -> Components:

@@ -10,11 +10,10 @@ import numpy as np
 
 from adray.data.parquet import open_parquet
 from adray.data.picture_sheet import picture_sheet
-from adray.data.stream import iterate
 from adray.generation.components import load_components
 from adray.generation.diffusion.config import DiffusionRunConfig
 from adray.generation.placement import PlacementConfig
-from adray.generation.rfft.source import FeedbackBatch, ProductCollate, asked, request_columns
+from adray.generation.rfft.source import FeedbackBatch, ProductCollate, asked, first_of_each, request_columns
 from adray.generation.sampler import PictureMaker
 from adray.run import Run
 
@@ -50,17 +49,8 @@ def _requests(config: DiffusionRunConfig) -> Iterator[FeedbackBatch]:
     path, at = config.data.holdout, config.evaluation
     placement = PlacementConfig(size=config.data.size, keep_loc=True)
     collate = ProductCollate(placement, request_columns(open_parquet(path).schema.names, path))
-    seen: set[str] = set()
-    for products in iterate(path, at.batch_rows, collate.columns, collate):
-        first = []
-        for row, sku in enumerate(products.skus):
-            if sku not in seen and len(seen) < at.pictures:
-                seen.add(sku)
-                first.append(row)
-        if first:
-            yield asked(products.take(first), at.prompts, config.seed, 0, at.sampling.steps - 1)
-        if len(seen) == at.pictures:
-            return
+    for products in first_of_each(path, collate, at.batch_rows, at.pictures):
+        yield asked(products, at.prompts, config.seed, 0, at.sampling.steps - 1)
 
 
 def _two_lines(prompt: str) -> str:

@@ -16,7 +16,6 @@ from adray.generation.footprint import ROUND_UP, parameters
 from adray.generation.prompts import draw
 from adray.generation.recurrent.config import GenerationRunConfig
 from adray.generation.recurrent.requests import request_columns
-from adray.generation.recurrent.tools import side_multiple
 
 
 def all_checks(config: GenerationRunConfig) -> Iterator[Check]:
@@ -63,7 +62,7 @@ def _prompts(config: GenerationRunConfig) -> str:
 
 
 def _sides(config: GenerationRunConfig, components: Components) -> str:
-    multiple, size = side_multiple(components), config.placement.size
+    multiple, size = components.multiple, config.placement.size
     asked = config.placement.multiple
     if size % multiple:
         raise ConfigError(

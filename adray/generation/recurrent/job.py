@@ -24,7 +24,7 @@ from adray.generation.components import meta_components
 from adray.generation.recurrent.config import GenerationRunConfig
 from adray.generation.recurrent.requests import REQUEST, Requests, prepare_requests
 from adray.generation.recurrent.tables import Outputs
-from adray.generation.recurrent.tools import Tools, generator_identity, side_multiple
+from adray.generation.recurrent.tools import Tools, generator_identity
 from adray.generation.recurrent.worker import ACCEPTED, FAILED, PICTURES, STAGES, GenerateWorker, WorkerJob, start_worker
 
 _SHAPING = ("seed", "threshold", "attempts", "per_request", "placement", "prompts", "sampling", "precision", "keep_refused")
@@ -121,7 +121,7 @@ def with_multiple(config: GenerationRunConfig) -> GenerationRunConfig:
     """The config with `placement.multiple` set where it is read: what the generator's grid asks for, unless the config says it."""
     if not config.placement.keep_loc or config.placement.multiple is not None:
         return config
-    multiple = side_multiple(meta_components(config.generator, config.controlnet))
+    multiple = meta_components(config.generator, config.controlnet).multiple
     return config.model_copy(update={"placement": config.placement.model_copy(update={"multiple": multiple})})
 
 

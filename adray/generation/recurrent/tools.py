@@ -13,7 +13,7 @@ import torch
 from adray.artifact import load_artifact
 from adray.feedback.artifact import load_inspector
 from adray.files import sha256
-from adray.generation.components import Components, load_components
+from adray.generation.components import load_components
 from adray.generation.recurrent.config import GenerationRunConfig
 from adray.generation.sampler import PictureMaker
 
@@ -55,11 +55,6 @@ def load_tools(config: GenerationRunConfig) -> Tools:
         return found.float().cpu().numpy()
 
     return Tools(maker, judge, inspector.content_hash)
-
-
-def side_multiple(components: Components) -> int:
-    """What a picture's sides must be multiples of: pixels per latent cell, times what the UNet halves. 64 for Stable Diffusion."""
-    return components.latent_scale * 2 ** (len(components.unet.config.block_out_channels) - 1)
 
 
 def generator_identity(path: str) -> str:

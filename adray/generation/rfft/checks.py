@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
-
 from adray.artifact import load_artifact
 from adray.checks import Check
 from adray.data.parquet import open_parquet
-from adray.errors import AdrayError, ArtifactError, ResourceError
+from adray.errors import AdrayError, ConfigError
 from adray.feedback.artifact import KIND, load_inspector
 from adray.generation.architectures import meta_architecture
 from adray.generation.components import Components, meta_components
@@ -18,17 +16,14 @@ from adray.generation.rfft.config import RfftRunConfig
 from adray.generation.rfft.source import request_columns
 from adray.generation.schedule import make_scheduler
 from adray.run import run_folder
-from adray.training.checks import checkpoint_check, training_checks
-from adray.training.loop import EXPORT
+from adray.training.checks import artifact_check, checkpoint_check, training_checks, worker_memory_check
 
 
 def all_checks(config: RfftRunConfig, verb: str) -> Iterator[Check]:
     """Products, inspector, the generator built without memory, memory per worker, and the trainer's own checks."""
     folder = run_folder(config)
     if verb == "evaluate":
-        there = (folder / EXPORT / "generator").exists()
-        missing = ArtifactError(f"run {config.name!r} has no artifact in {folder / EXPORT}", "train it first")
-        yield Check("artifact", str(folder / EXPORT), None if there else missing)
+        yield artifact_check(config.name, folder, "generator")
     elif verb == "export":
         yield checkpoint_check(config.name, folder)
     for name in ("train", "holdout"):
@@ -67,11 +62,7 @@ def memory_check(config: RfftRunConfig, parts: Components, inspector: int) -> Ch
         inspector=inspector,
     )
     text = f"{found.text()} of {micro} pictures of {config.placement.size} px"
-    if not training.gpus or not torch.cuda.is_available():
-        return Check("memory per worker", text)
-    there = torch.cuda.get_device_properties(0).total_memory
-    problem = ResourceError(f"a worker needs {text}, its GPU has {there / 2**30:.0f} GiB", "lower training.micro_batch_size")
-    return Check("memory per worker", text, problem if found.total > there else None)
+    return worker_memory_check(text, found.total, training)
 
 
 def _table_check(name: str, path: str) -> Check:
@@ -95,8 +86,7 @@ def _inspector(config: RfftRunConfig) -> tuple[int, Check]:
 
 def _side_check(config: RfftRunConfig, parts: Components) -> Check:
     """Whether pictures of the wanted size are a whole number of what the UNet halves."""
-    halvings = len(parts.unet.config.block_out_channels) - 1
-    step, side = parts.latent_scale * 2**halvings, config.placement.size
+    step, side = parts.multiple, config.placement.size
     text = f"{side} px, {side // parts.latent_scale} x {side // parts.latent_scale} latent cells"
-    problem = ResourceError(f"placement.size is {side}", f"the generator takes multiples of {step}")
+    problem = ConfigError(f"placement.size is {side}", f"the generator takes multiples of {step}")
     return Check("picture size", text, problem if side % step else None)

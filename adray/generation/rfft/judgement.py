@@ -12,16 +12,15 @@ from PIL import Image, ImageDraw
 
 from adray.data.labels import LABELS
 from adray.data.schema import GENERATED
-from adray.data.stream import iterate
 from adray.feedback.artifact import LoadedInspector, load_inspector
+from adray.feedback.metrics import AVAILABLE
 from adray.files import replacing_folder
 from adray.generation.components import load_components
 from adray.generation.condition import cutout_tensor
 from adray.generation.recurrent.tables import png_cell
 from adray.generation.rfft.config import RfftRunConfig
-from adray.generation.rfft.losses import AVAILABLE
 from adray.generation.rfft.products import ProductTables
-from adray.generation.rfft.source import FeedbackBatch, asked
+from adray.generation.rfft.source import FeedbackBatch, asked, first_of_each
 from adray.generation.rfft.task import FeedbackTask
 from adray.generation.sampler import PictureMaker
 from adray.run import Run
@@ -97,19 +96,8 @@ def _write(folder: Path, pictures: np.ndarray, said: np.ndarray, batches: list[F
 def _batches(task: FeedbackTask) -> list[FeedbackBatch]:
     """One picture each of the first products."""
     config, collate = task.config, task.collate(task.tables.holdout)
-    batches: list[FeedbackBatch] = []
-    seen: set[str] = set()
-    for products in iterate(task.tables.holdout, config.evaluation.batch_rows, collate.columns, collate):
-        first = []
-        for row, sku in enumerate(products.skus):
-            if sku not in seen and len(seen) < config.evaluation.pictures:
-                seen.add(sku)
-                first.append(row)
-        if first:
-            batches.append(asked(products.take(first), config.prompts, config.seed, 0, config.sampling.steps - 1))
-        if len(seen) == config.evaluation.pictures:
-            break
-    return batches
+    chosen = first_of_each(task.tables.holdout, collate, config.evaluation.batch_rows, config.evaluation.pictures)
+    return [asked(products, config.prompts, config.seed, 0, config.sampling.steps - 1) for products in chosen]
 
 
 def _verdicts(inspector: LoadedInspector, pictures: np.ndarray, batches: list[FeedbackBatch]) -> np.ndarray:

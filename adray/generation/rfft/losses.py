@@ -8,10 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adray.data.labels import LABELS
+from adray.feedback.metrics import AVAILABLE
 from adray.generation.schedule import noise_gap, signal_and_noise
 
-AVAILABLE = LABELS.index("available")
 _REFL_MARGIN, _REFL_SCALE = 2.0, 1e-3
 
 

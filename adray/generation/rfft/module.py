@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from adray.feedback.artifact import LoadedInspector
+from adray.feedback.metrics import AVAILABLE
 from adray.generation.artifact import export_generator
 from adray.generation.components import Components
 from adray.generation.condition import Condition, cutout_tensor, decode_latents, make_condition
 from adray.generation.conditioning import paste_tensor
 from adray.generation.denoiser import branches, guided, predict
 from adray.generation.rfft.config import FeedbackConfig
-from adray.generation.rfft.losses import AVAILABLE, available_loss, consistent_condition, refl_loss, teacher_distance
+from adray.generation.rfft.losses import available_loss, consistent_condition, refl_loss, teacher_distance
 from adray.generation.rfft.source import FeedbackBatch
 from adray.generation.sampler import SamplingConfig, denoise, draw_noise
 from adray.generation.schedule import clean_prediction, make_scheduler

@@ -12,7 +12,7 @@ import pyarrow as pa
 from adray.data.bad_rows import BadRowsError
 from adray.data.images import ImageRowError
 from adray.data.pictures import image_pixels
-from adray.data.stream import TableStream
+from adray.data.stream import TableStream, iterate
 from adray.errors import DataError
 from adray.generation.placement import PlacementConfig, place
 from adray.generation.prompts import PromptConfig, draw
@@ -87,11 +87,15 @@ class ProductCollate:
         bad: list[tuple[int, str]] = []
         skus, keys, titles, cutouts = [], [], [], []
         for index, row in enumerate(rows.to_pylist()):
-            title = row.get("copy") or row.get("title") or ""
+            title = row.get("title") or row.get("copy") or ""
             try:
                 if not title.strip():
                     raise ImageRowError("there is no title", "")
-                cutouts.append(place(image_pixels(row["cutout"]), self.placement))
+                canvas = place(image_pixels(row["cutout"]), self.placement)
+                if canvas.shape[:2] != (self.placement.size, self.placement.size):
+                    height, width = canvas.shape[:2]
+                    raise ImageRowError(f"the product keeps its place on {width} x {height} pixels, and only squares can be batched", "")
+                cutouts.append(canvas)
             except (DataError, OSError) as error:
                 bad.append((index, error.problem if isinstance(error, DataError) else str(error)))
                 continue
@@ -115,6 +119,28 @@ def request_columns(names: Sequence[str], path: str) -> tuple[str, ...]:
     if not {"copy", "title"} & set(names):
         raise DataError(f"{path} has neither column 'copy' nor 'title'", "prompts and the inspector need titles")
     return tuple(name for name in ("sku_id", "annotation_id", "cutout", "copy", "title") if name in names)
+
+
+def first_of_each(path: str, collate: ProductCollate, batch_rows: int, wanted: int) -> Iterator[Products]:
+    """The first row of each of the first products of a table.
+
+    Args:
+        path: The table.
+        collate: Reads its rows.
+        batch_rows: Rows read at once.
+        wanted: Products at most.
+    """
+    seen: set[str] = set()
+    for products in iterate(path, batch_rows, collate.columns, collate):
+        first = []
+        for row, sku in enumerate(products.skus):
+            if sku not in seen and len(seen) < wanted:
+                seen.add(sku)
+                first.append(row)
+        if first:
+            yield products.take(first)
+        if len(seen) == wanted:
+            return
 
 
 def asked(products: Products, prompts: PromptConfig, seed: int, attempt: int, step: int) -> FeedbackBatch:

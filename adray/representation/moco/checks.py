@@ -9,7 +9,7 @@ import torch
 from adray.checks import Check
 from adray.data.epoch_plan import check_batch_arithmetic
 from adray.data.storage import exists
-from adray.errors import ArtifactError, ConfigError, DataError, ResourceError
+from adray.errors import ConfigError, DataError, ResourceError
 from adray.representation.encoders.resnet import ResnetConfig
 from adray.representation.encoders.vit import VitConfig
 from adray.representation.moco.config import MIN_BATCH_FOR_STATISTICS
@@ -18,8 +18,7 @@ from adray.representation.moco.memory import built_on_meta, estimate
 from adray.representation.moco.module import MocoModule
 from adray.representation.moco.run_config import MocoRunConfig
 from adray.run import run_folder
-from adray.training.checks import checkpoint_check, training_checks
-from adray.training.loop import EXPORT
+from adray.training.checks import artifact_check, checkpoint_check, training_checks
 
 
 def moco_checks(config: MocoRunConfig, verb: str) -> Iterable[Check]:
@@ -62,9 +61,7 @@ def losses(config: MocoRunConfig) -> str:
 def _run_holds(config: MocoRunConfig, verb: str) -> Iterator[Check]:
     folder = run_folder(config)
     if verb == "evaluate":
-        there = (folder / EXPORT / "encoder").exists()
-        missing = ArtifactError(f"run {config.name!r} has no artifact in {folder / EXPORT}", "train it first")
-        yield Check("artifacts", str(folder / EXPORT), None if there else missing)
+        yield artifact_check(config.name, folder, "encoder")
         if config.data.test is None:
             yield Check("labelled pictures", "", ConfigError("field 'data.test' is null", "name the creatives to judge by"))
     if verb == "export":

@@ -14,7 +14,7 @@ from adray.data.stream import TableStream
 from adray.errors import DataError
 from adray.generation.placement import PlacementConfig
 from adray.generation.prompts import PromptConfig
-from adray.generation.rfft.source import FeedbackSource, ProductCollate, chosen_step, request_columns
+from adray.generation.rfft.source import FeedbackSource, ProductCollate, chosen_step, first_of_each, request_columns
 from tests.helpers.tiny_generator import SIDE, box_cutouts
 
 PROMPTS = PromptConfig(entries=[{"prompt": "{title}, {colour} room"}], colours=["red", "blue", "green"])
@@ -86,12 +86,20 @@ def test_rows_without_title_or_product_are_named():
     broken[0]["copy"] = "  "
     broken[1]["cutout"] = None
     broken[2]["cutout"] = {"bytes": png(np.zeros((8, 8, 4), np.uint8)), "path": None}
+    broken[3]["cutout"] = {"bytes": png(box_cutouts(1)[0][: SIDE - 8]), "path": None}
     with pytest.raises(BadRowsError) as caught:
         COLLATE(pa.Table.from_pylist(broken))
     reasons = dict(caught.value.rows)
-    assert set(reasons) == {0, 1, 2} and "title" in reasons[0] and "no picture" in reasons[1]
+    assert set(reasons) == {0, 1, 2, 3} and "only squares" in reasons[3] and "title" in reasons[0] and "no picture" in reasons[1]
 
 
 def test_a_table_without_titles_is_refused():
     with pytest.raises(DataError, match="neither column 'copy' nor 'title'"):
         request_columns(["sku_id", "cutout"], "x.parquet")
+
+
+def test_the_first_row_of_each_of_the_first_products_by_hand(tmp_path):
+    pq.write_table(table(12), tmp_path / "t.parquet")
+    found = [products.keys for products in first_of_each(str(tmp_path / "t.parquet"), COLLATE, 3, 4)]
+    # Rows a0 ... a11 are two to a product; three are read at a time, and the fifth product is not wanted.
+    assert found == [("s0/a0", "s1/a2"), ("s2/a4",), ("s3/a6",)]
