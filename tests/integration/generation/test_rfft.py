@@ -80,10 +80,15 @@ def test_export_and_evaluate_read_the_run(values, whole):
         assert again["metrics"][name] == report["metrics"][name]
 
 
-def test_two_workers_on_ray_reach_the_weights_of_one(values, whole, ray_cluster):
-    two, _ = run({**values, "name": "two", "training": training(workers=2)})
-    for key, value in weights(whole[0]).items():
-        assert torch.allclose(weights(two)[key], value, atol=2e-4), key
+def test_two_workers_on_ray_reach_the_weights_of_one(values, ray_cluster):
+    # Plain descent: Adam divides by the size of a gradient, and so makes a whole step of what is but rounding.
+    plain = {"optimizer": "sgd", "lr": 0.005, "betas": [0.0, 0.999]}
+    one, _ = run({**values, "name": "one", "training": training(**plain)})
+    two, _ = run({**values, "name": "two", "training": training(workers=2, **plain)})
+    before = load_components(values["generator"]).controlnet.state_dict()
+    moved = max(float((value - before[key]).abs().max()) for key, value in weights(one).items())
+    apart = max(float((value - weights(two)[key]).abs().max()) for key, value in weights(one).items())
+    assert moved > 0.01 and apart < 1e-3 * moved, (moved, apart)
 
 
 def test_what_cannot_be_tuned_is_refused_in_one_line(values, tmp_path):
