@@ -15,6 +15,7 @@ from adray.training.config import TrainingConfig
 PICTURES = ("product", "generated", "depth", "saliency")
 """The four pictures of RFNet, in the order of its tokens (Du et al., ECCV 2024): I_o, I_g, I_d, I_s."""
 Modality = Literal["product", "generated", "depth", "saliency", "copy"]
+LabelWeights = Literal["none", "root", "inverse"]
 
 
 class TrunkConfig(Config):
@@ -202,11 +203,13 @@ class RFNetRunConfig(RunConfig):
     """The network."""
     maps: MapsConfig = MapsConfig()
     """Depth and saliency."""
-    balanced: bool = False
-    """Weigh each label by its inverse frequency in the loss."""
+    label_weights: LabelWeights = "none"
+    """Weight of each label in the loss: alike, by the root of its inverse frequency, or by its inverse frequency."""
     warm_up: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of the steps, at the beginning, in which the encoders of the generated picture and of the title learn alone, to tell the
     words of the prompt. Instead of weights trained elsewhere, of which the paper starts."""
+    prompt_loss: float = Field(default=0.0, ge=0.0)
+    """Weight, throughout, of the same task beside the labels: it keeps encoders that start from nothing looking at what is pictured."""
     training: TrainingConfig = TrainingConfig()
     """The trainer."""
     evaluation: InspectionConfig = InspectionConfig()

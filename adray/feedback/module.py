@@ -30,6 +30,7 @@ class InspectorModule(TrainModule):
         warm_up: Share of the run in which the encoders learn alone, to tell the prompt's words from the generated picture and from
             the title. The paper starts from a ResNet trained on ImageNet and a RoBERTa fine-tuned on product descriptions; this
             stands in for both. The loss is the softmax cross-entropy over words of Mahajan et al. (2018).
+        prompt_loss: Weight of the same loss beside that of the labels, after the warm-up.
     """
 
     def __init__(
@@ -39,14 +40,15 @@ class InspectorModule(TrainModule):
         weights: Tensor | None = None,
         lineage: Mapping[str, Any] | None = None,
         warm_up: float = 0.0,
+        prompt_loss: float = 0.0,
     ) -> None:
         super().__init__()
         self._model, self._maps, self._lineage = model, maps, dict(lineage or {})
         self.net = build(model)
         self.register_buffer("weights", weights, persistent=False)
         self.metrics: dict[str, float] = {}
-        self._warm_up, self._warming = warm_up, warm_up > 0
-        if warm_up:
+        self._warm_up, self._warming, self._prompt_loss = warm_up, warm_up > 0, prompt_loss
+        if warm_up or prompt_loss:
             self.words = nn.ModuleDict({name: nn.Linear(width, PROMPT_WORDS) for name, width in self.net.part_widths().items()})
 
     def before_step(self, progress: float) -> None:
@@ -56,21 +58,23 @@ class InspectorModule(TrainModule):
     def forward(self, batch: Inputs) -> dict[str, Tensor]:
         """Loss and accuracy of one micro-batch; while warming up, the loss of each encoder."""
         if self._warming and self.training and len(self.words):
-            losses = self._words_losses(batch)
-            return {"loss": torch.stack(list(losses.values())).sum(), **{f"words/{name}": loss.detach() for name, loss in losses.items()}}
+            return _with_total({}, self._words_losses(batch, self.net.part_features(batch)), 1.0)
         assert batch.labels is not None
-        logits = self.net(batch).float()
+        logits, parts = self.net.judged(batch)
         weights = self.weights if isinstance(self.weights, Tensor) else None
         accuracy = (logits.detach().argmax(dim=1) == batch.labels).float().mean()
-        return {"loss": F.cross_entropy(logits, batch.labels, weights), "accuracy": accuracy}
+        found = {"loss": F.cross_entropy(logits.float(), batch.labels, weights), "accuracy": accuracy}
+        if not (self._prompt_loss and self.training and len(self.words)):
+            return found
+        return _with_total(found, self._words_losses(batch, parts), self._prompt_loss)
 
-    def _words_losses(self, batch: Inputs) -> dict[str, Tensor]:
+    def _words_losses(self, batch: Inputs, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Of each encoder: cross-entropy of the prompt's words, which share the probability; rows without a prompt do not count."""
         assert batch.words is not None
         count = batch.words.sum(dim=1)
         target = batch.words / count.clamp(min=1.0)[:, None]
         losses = {}
-        for name, features in self.net.part_features(batch).items():
+        for name, features in parts.items():
             each = -(target * F.log_softmax(self.words[name](features).float(), dim=1)).sum(dim=1)
             losses[name] = each.sum() / (count > 0).sum().clamp(min=1)
         return losses
@@ -84,6 +88,13 @@ class InspectorModule(TrainModule):
     def export(self, folder: Path) -> None:
         """Write the artifact into `folder/rfnet`."""
         export_inspector(folder / "rfnet", self.net, self._model, self._maps, self.metrics, self._lineage)
+
+
+def _with_total(found: dict[str, Tensor], words: dict[str, Tensor], weight: float) -> dict[str, Tensor]:
+    """What a step reports, with the losses of the words in its loss."""
+    added = weight * torch.stack(list(words.values())).sum()
+    total = found["loss"] + added if found else added
+    return {**found, "loss": total, **{f"words/{name}": loss.detach() for name, loss in words.items()}}
 
 
 @torch.no_grad()

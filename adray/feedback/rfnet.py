@@ -66,7 +66,7 @@ class FeatureFilter(nn.Module):
 
 
 class Inspector(nn.Module):
-    """What judges pictures: `forward` gives the logits of `LABELS`."""
+    """What judges pictures."""
 
     mean: Tensor
     std: Tensor
@@ -87,6 +87,14 @@ class Inspector(nn.Module):
     def part_features(self, inputs: Inputs) -> dict[str, Tensor]:
         """What the encoders of the generated picture and of the title make of them, each on its own: float `[n, width]`."""
         raise NotImplementedError
+
+    def judged(self, inputs: Inputs) -> tuple[Tensor, dict[str, Tensor]]:
+        """The logits, and on the way to them what `part_features` gives."""
+        raise NotImplementedError
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        """Logits, float `[n, 5]` in the order of `LABELS`."""
+        return self.judged(inputs)[0]
 
     def normalised(self, pictures: Tensor) -> Tensor:
         """ImageNet's normalisation of float `[n, 3, h, w]` in [0, 1]."""
@@ -154,12 +162,15 @@ class RFNet(Inspector):
         found = {"trunk": plain(self.trunks[0].net)}
         return found if self.title is None else {**found, "title": self.title.assets}
 
-    def forward(self, inputs: Inputs) -> Tensor:
-        """Logits, float `[n, 5]` in the order of `LABELS`."""
+    def judged(self, inputs: Inputs) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `Inspector`."""
         grids = self._grids(inputs)
+        parts = {"generated": grids["generated"].mean(dim=(2, 3))} if "generated" in grids else {}
         if self.title is not None:
-            assert inputs.tokens is not None and inputs.mask is not None
-            title = self.title_width(self.title(inputs.tokens, inputs.mask))
+            assert inputs.mask is not None
+            words = self._words(inputs)
+            parts["copy"] = _mean_word(words, inputs.mask)
+            title = self.title_width(words)
             for block in self.filters:
                 grids[self.filtered] = block(grids[self.filtered], title, inputs.mask == 0)
         tokens = [grid.flatten(2).transpose(1, 2) for grid in grids.values()]
@@ -173,7 +184,7 @@ class RFNet(Inspector):
             fused = torch.cat([self.summary.expand(len(fused), -1, -1), fused], dim=1)
         for layer in self.fusion:
             fused = layer(fused)
-        return self.classify(self.last(fused[:, 0]) if self.config.pool == "token" else self.last(fused).mean(dim=1))
+        return self.classify(self.last(fused[:, 0]) if self.config.pool == "token" else self.last(fused).mean(dim=1)), parts
 
     def part_widths(self) -> dict[str, int]:
         """See `Inspector`."""
@@ -188,10 +199,13 @@ class RFNet(Inspector):
             grid = self.reduce[at](self.trunks[at](self.normalised(inputs.pictures["generated"])))
             found["generated"] = grid.mean(dim=(2, 3))
         if self.title is not None:
-            assert inputs.tokens is not None and inputs.mask is not None
-            there = inputs.mask[:, :, None].to(self.kinds.dtype)
-            found["copy"] = (self.title(inputs.tokens, inputs.mask) * there).sum(dim=1) / there.sum(dim=1)
+            assert inputs.mask is not None
+            found["copy"] = _mean_word(self._words(inputs), inputs.mask)
         return found
+
+    def _words(self, inputs: Inputs) -> Tensor:
+        assert self.title is not None and inputs.tokens is not None and inputs.mask is not None
+        return self.title(inputs.tokens, inputs.mask)
 
     def _grids(self, inputs: Inputs) -> dict[str, Tensor]:
         pictures = [self.normalised(inputs.pictures[name]) for name in self.names]
@@ -200,6 +214,12 @@ class RFNet(Inspector):
         else:
             found = tuple(reduce(trunk(p)) for p, trunk, reduce in zip(pictures, self.trunks, self.reduce, strict=True))
         return dict(zip(self.names, found, strict=True))
+
+
+def _mean_word(words: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the tokens that are there: float `[n, width]` of `[n, length, width]`."""
+    there = mask[:, :, None].to(words.dtype)
+    return (words * there).sum(dim=1) / there.sum(dim=1)
 
 
 def places(height: int, width: int, channels: int) -> Tensor:
@@ -233,9 +253,10 @@ class SinglePicture(Inspector):
         """See `Inspector`."""
         return {"net": plain(self.net.net)}
 
-    def forward(self, inputs: Inputs) -> Tensor:
-        """Logits, float `[n, 5]` in the order of `LABELS`."""
-        return self.classify(self.part_features(inputs)["generated"])
+    def judged(self, inputs: Inputs) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `Inspector`."""
+        parts = self.part_features(inputs)
+        return self.classify(parts["generated"]), parts
 
     def part_widths(self) -> dict[str, int]:
         """See `Inspector`."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from adray.data.labels import LABELS
 from adray.data.stream import TableStream, iterate
-from adray.feedback.config import AnnotationDataConfig, MapsConfig, ModelConfig, RFNetConfig
+from adray.feedback.config import AnnotationDataConfig, LabelWeights, MapsConfig, ModelConfig, RFNetConfig
 from adray.feedback.encoders import TitleEncoder, Titles
 from adray.feedback.inputs import Collate, Inputs, modalities
 from adray.feedback.module import InspectorModule
@@ -26,8 +27,9 @@ class InspectorTask:
         data: How tables are streamed.
         tables: The tables.
         seed: Seed of the shuffle.
-        balanced: Weigh labels by their inverse frequency.
+        label_weights: How labels are weighed, see `RFNetRunConfig`.
         warm_up: Share of the run in which the encoders learn alone.
+        prompt_loss: Weight of the prompt's words in the loss.
         batch_rows: Pictures per batch in evaluation.
         evaluates: Whether the trainer evaluates; else whoever trains does so afterwards.
     """
@@ -37,18 +39,16 @@ class InspectorTask:
     data: AnnotationDataConfig
     tables: AnnotationTables
     seed: int
-    balanced: bool
+    label_weights: LabelWeights
     warm_up: float
+    prompt_loss: float
     batch_rows: int
     evaluates: bool
 
     def build_module(self) -> InspectorModule:
         """Build the network; it takes the tables' lineage into its artifact."""
-        weights = None
-        if self.balanced:
-            counts = torch.tensor([max(1, self.tables.labels.get(label, 0)) for label in LABELS], dtype=torch.float32)
-            weights = counts.sum() / (len(LABELS) * counts)
-        return InspectorModule(self.model, self.maps, weights, {"tables": self.tables.lineage()}, self.warm_up)
+        weights = label_weights(self.tables.labels, self.label_weights)
+        return InspectorModule(self.model, self.maps, weights, {"tables": self.tables.lineage()}, self.warm_up, self.prompt_loss)
 
     def collate(self) -> Collate:
         """Turns rows into batches."""
@@ -56,7 +56,7 @@ class InspectorTask:
 
     def train_source(self, batch_size: int, micro_batch_size: int) -> TableStream[Inputs]:
         """The training rows, in an order that any number of workers can resume."""
-        collate = Collate(self.model, titles_of(self.model), prompts=self.warm_up > 0)
+        collate = Collate(self.model, titles_of(self.model), prompts=self.warm_up > 0 or self.prompt_loss > 0)
         return TableStream(
             self.tables.train,
             seed=self.seed,
@@ -77,6 +77,23 @@ class InspectorTask:
     def eval_batches(self) -> Iterable[Inputs] | None:
         """The held-out rows, for the trainer's own evaluation."""
         return self.held_out() if self.evaluates else None
+
+
+def label_weights(counts: Mapping[str, int], how: LabelWeights) -> Tensor | None:
+    """Weight of each label in the loss: `n / (5 n_label)`, of which `root` takes the square root.
+
+    Args:
+        counts: Training rows of each label; a label without rows counts as having one.
+        how: As in `RFNetRunConfig`.
+
+    Returns:
+        float32 `[5]` in the order of `LABELS`; None where labels weigh alike.
+    """
+    if how == "none":
+        return None
+    each = torch.tensor([max(1, counts.get(label, 0)) for label in LABELS], dtype=torch.float32)
+    weights = sum(counts.values()) / (len(LABELS) * each)
+    return weights.sqrt() if how == "root" else weights
 
 
 def titles_of(model: ModelConfig) -> Titles | None:

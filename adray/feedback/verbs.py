@@ -77,8 +77,9 @@ def _fit(config: RFNetRunConfig, run: Run, tables: AnnotationTables, *, export_o
         config.data,
         tables,
         config.seed,
-        config.balanced,
+        config.label_weights,
         config.warm_up,
+        config.prompt_loss,
         config.evaluation.batch_rows,
         evaluates=config.training.evaluate_every > 0,
     )

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 from PIL import Image
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from adray.config import Config
 from adray.data.images import ImageRowError
 
 _HALF = 128
 """Least alpha of a pixel that belongs to the product: the published threshold of 0.5."""
+_FOOT = 1
+"""Keeps what is drawn from a picture's seed here apart from its noise."""
 
 
 class PlacementConfig(Config):
@@ -26,6 +28,17 @@ class PlacementConfig(Config):
     """The product stays where its picture has it: the shorter side becomes `size`, both sides are rounded to `multiple`."""
     multiple: int | None = Field(default=None, ge=1)
     """`keep_loc`: sides are multiples of it, 64 for Stable Diffusion. Unset: pixels per latent cell x what the UNet halves."""
+    foot: tuple[float, float] | None = None
+    """Where the product's lowest row goes, as a share of the canvas' height: a range from which every picture draws its own, so that
+    a product that no scene can hold up at one place is tried at another. Not published; unset leaves products where they are."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> PlacementConfig:
+        if self.foot is not None and not 0 < self.foot[0] <= self.foot[1] <= 1:
+            raise ValueError(f"foot is {list(self.foot)}; give two shares above 0 and up to 1, the lower first")
+        if self.foot is not None and self.matting:
+            raise ValueError("foot moves products and matting keeps them at their borders; set one of them")
+        return self
 
 
 def place(pixels: np.ndarray, config: PlacementConfig) -> np.ndarray:
@@ -58,6 +71,25 @@ def place(pixels: np.ndarray, config: PlacementConfig) -> np.ndarray:
         raise ImageRowError("the product covers the whole canvas, so that nothing is left to paint", "")
     bounding_box(canvas[..., 3])
     return canvas
+
+
+def stand(canvas: np.ndarray, config: PlacementConfig, seed: int) -> np.ndarray:
+    """Move a placed product up or down to where `foot` wants it; without `foot` it stays.
+
+    Args:
+        canvas: uint8 `[h, w, 4]`, as `place` gave it.
+        config: The rules.
+        seed: Of the picture: equal seeds stand at equal heights.
+
+    Returns:
+        uint8 `[h, w, 4]` with the very pixels of the product; nothing of it leaves the canvas.
+    """
+    if config.foot is None:
+        return canvas
+    rows = np.flatnonzero(canvas[..., 3].any(axis=1))
+    top, bottom = int(rows[0]), int(rows[-1]) + 1
+    wanted = round(np.random.default_rng([seed, _FOOT]).uniform(*config.foot) * canvas.shape[0])
+    return np.roll(canvas, max(wanted, bottom - top) - bottom, axis=0)
 
 
 def with_alpha(pixels: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from adray.data.piecework.items import Item, read_item
 from adray.data.piecework.parts import ItemResult
 from adray.data.row_group_writer import RowGroupWriter
 from adray.errors import DataError
-from adray.generation.placement import place
+from adray.generation.placement import place, stand
 from adray.generation.prompts import draw
 from adray.generation.recurrent.config import GenerationRunConfig
 from adray.generation.recurrent.requests import REQUEST, Requests
@@ -167,7 +167,7 @@ class GenerateWorker:
         config, tools = self._job.config, self._tools
         start = time.perf_counter()
         drawn = [draw(config.prompts, config.seed, one.id, number, one.title) for one in wanted]
-        cutouts = np.stack([one.canvases[entry] for one in wanted])
+        cutouts = np.stack([stand(one.canvases[entry], config.placement, d.seed) for one, d in zip(wanted, drawn, strict=True)])
         pictures = tools.make(cutouts, [d.prompt for d in drawn], [d.negative for d in drawn], [d.seed for d in drawn])
         made = time.perf_counter()
         seconds["generate"] += made - start

@@ -97,7 +97,8 @@ def _batches(task: FeedbackTask) -> list[FeedbackBatch]:
     """One picture each of the first products."""
     config, collate = task.config, task.collate(task.tables.holdout)
     chosen = first_of_each(task.tables.holdout, collate, config.evaluation.batch_rows, config.evaluation.pictures)
-    return [asked(products, config.prompts, config.seed, 0, config.sampling.steps - 1) for products in chosen]
+    last = config.sampling.steps - 1
+    return [asked(products, config.prompts, config.seed, 0, last, config.placement) for products in chosen]
 
 
 def _verdicts(inspector: LoadedInspector, pictures: np.ndarray, batches: list[FeedbackBatch]) -> np.ndarray:

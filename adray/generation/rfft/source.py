@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,10 @@ from adray.data.images import ImageRowError
 from adray.data.pictures import image_pixels
 from adray.data.stream import TableStream, iterate
 from adray.errors import DataError
-from adray.generation.placement import PlacementConfig, place
+from adray.generation.placement import PlacementConfig, place, stand
 from adray.generation.prompts import PromptConfig, draw
+
+_AS_THEY_ARE = PlacementConfig()
 
 
 @dataclass(frozen=True)
@@ -143,17 +145,22 @@ def first_of_each(path: str, collate: ProductCollate, batch_rows: int, wanted: i
             return
 
 
-def asked(products: Products, prompts: PromptConfig, seed: int, attempt: int, step: int) -> FeedbackBatch:
-    """Give products their prompts and noise; both depend on the seed, the product and the attempt alone.
+def asked(
+    products: Products, prompts: PromptConfig, seed: int, attempt: int, step: int, placement: PlacementConfig = _AS_THEY_ARE
+) -> FeedbackBatch:
+    """Give products their prompts, noise and foot; all depend on the seed, the product and the attempt alone.
 
     Args:
-        products: n products.
+        products: n products, placed but for the foot.
         prompts: What is asked for.
         seed: The run's seed.
         attempt: Which picture of each product; the epoch in training.
         step: The denoising step that has the gradient.
+        placement: Where products stand.
     """
     drawn = [draw(prompts, seed, key, attempt, title) for key, title in zip(products.keys, products.titles, strict=True)]
+    cutouts = np.stack([stand(canvas, placement, d.seed) for canvas, d in zip(products.cutouts, drawn, strict=True)])
+    products = replace(products, cutouts=cutouts)
     return FeedbackBatch(products, tuple(d.prompt for d in drawn), tuple(d.negative for d in drawn), tuple(d.seed for d in drawn), step)
 
 
@@ -164,13 +171,15 @@ class FeedbackSource:
     Attributes:
         stream: Products.
         prompts: What is asked for.
-        seed: Of prompts, noise and chosen steps.
+        placement: Where products stand.
+        seed: Of prompts, noise, feet and chosen steps.
         steps: Denoising steps.
         last: The gradient is at one of the last so many.
     """
 
     stream: TableStream[Products]
     prompts: PromptConfig
+    placement: PlacementConfig
     seed: int
     steps: int
     last: int
@@ -186,7 +195,7 @@ class FeedbackSource:
         for count, products in enumerate(self.stream.batches(epoch, first_step, rank, world_size)):
             step, part = first_step + count // per_step, count % per_step
             chosen = chosen_step(self.seed, epoch, step, part, self.steps, self.last)
-            yield asked(products, self.prompts, self.seed, epoch, chosen)
+            yield asked(products, self.prompts, self.seed, epoch, chosen, self.placement)
 
 
 def chosen_step(seed: int, epoch: int, step: int, part: int, steps: int, last: int) -> int:

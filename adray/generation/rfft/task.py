@@ -64,7 +64,7 @@ class FeedbackTask:
             shuffle_rows=config.data.shuffle_rows,
             columns=collate.columns,
         )
-        return FeedbackSource(stream, config.prompts, config.seed, config.sampling.steps, config.feedback.last_steps)
+        return FeedbackSource(stream, config.prompts, config.placement, config.seed, config.sampling.steps, config.feedback.last_steps)
 
     def eval_batches(self) -> Iterable[FeedbackBatch] | None:
         """None: pictures before and after are compared when the run has trained."""

@@ -141,8 +141,9 @@ def test_a_run_trains_judges_evaluates_and_exports(world, tmp_path):
         name: tiny
         model: {kind: rfnet, image_size: 32, width: 16, heads: 2, trunk: {stem: 8, widths: [8, 16], depths: [1, 1]}}
         training: {batch_size: 16, max_steps: 3, threads: 1}
-        balanced: true
+        label_weights: inverse
         warm_up: 0.4
+        prompt_loss: 0.3
         """
     )
     more = {"again": {"path": str(world), "split": "holdout"}}

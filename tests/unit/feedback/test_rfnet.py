@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from adray.artifact import load_artifact
+from adray.data.labels import LABELS
 from adray.errors import ArtifactError
 from adray.feedback.artifact import export_inspector, load_inspector
 from adray.feedback.checks import activation_bytes, meta_inputs
@@ -16,6 +17,7 @@ from adray.feedback.encoders import Titles
 from adray.feedback.inputs import PROMPT_WORDS, Inputs, modalities, on_white, prompt_words
 from adray.feedback.module import InspectorModule
 from adray.feedback.rfnet import FeatureFilter, RFNet, build, places
+from adray.feedback.task import label_weights
 
 TRUNK = TrunkConfig(stem=8, widths=[8, 16], depths=[1, 1])
 SMALL = {"image_size": 32, "width": 16, "heads": 2, "trunk": TRUNK, "text": TextConfig(vocabulary=64, width=16, heads=2)}
@@ -175,6 +177,38 @@ def test_encoders_warm_up_on_the_prompts_words_and_then_the_whole_learns(model, 
     module.before_step(0.3)
     assert "accuracy" in module(given)
     assert not any(name.startswith("words") for name in module.net.state_dict())
+
+
+def test_the_prompts_words_join_the_loss_throughout_with_their_weight():
+    model = RFNetConfig(**SMALL)
+    module = InspectorModule(model, MapsConfig(), prompt_loss=0.3).train()
+    given = dataclasses.replace(inputs(model), words=prompt_words(["red wall", "wall", None, ""]))
+    found = module(given)
+    alone = InspectorModule(model, MapsConfig())
+    alone.net.load_state_dict(module.net.state_dict())
+    by_hand = alone(given)["loss"] + 0.3 * (found["words/generated"] + found["words/copy"])
+    assert found["loss"].item() == pytest.approx(by_hand.item(), rel=1e-5)
+    found["loss"].backward()
+    assert module.net.classify.weight.grad is not None and module.words["copy"].weight.grad is not None
+    assert sorted(module.eval()(given)) == ["accuracy", "loss"]
+
+
+@pytest.mark.parametrize("model", [RFNetConfig(**SMALL), SingleConfig(kind="resnet", image_size=32, trunk=TRUNK)])
+def test_what_the_encoders_say_on_the_way_is_what_they_say_alone(model):
+    net = build(model).eval()
+    given = inputs(model)
+    _, parts = net.judged(given)
+    alone = net.part_features(given)
+    assert parts.keys() == alone.keys() and all(torch.allclose(parts[name], alone[name], atol=1e-5) for name in parts)
+
+
+def test_label_weights_by_hand():
+    """100 rows, n / (5 n_label): 80 rows weigh 0.25, 10 weigh 2, 5 weigh 4, and a label without rows counts as one: 20."""
+    counts = dict(zip(LABELS, (80, 10, 5, 5, 0), strict=True))
+    inverse, root = (label_weights(counts, name) for name in ("inverse", "root"))
+    assert torch.allclose(inverse, torch.tensor([0.25, 2.0, 4.0, 4.0, 20.0]))
+    assert torch.allclose(root, torch.tensor([0.5, 2.0**0.5, 2.0, 2.0, 20.0**0.5]))
+    assert label_weights(counts, "none") is None
 
 
 def test_padding_the_title_does_not_change_what_its_encoder_warms_up_with():

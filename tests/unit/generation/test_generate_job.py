@@ -286,6 +286,19 @@ def test_pictures_of_several_shapes_and_scales(job, tmp_path):
         assert (row["prompt"], longest) in {("a", 28), ("b", 20)}
 
 
+def test_every_attempt_stands_at_a_foot_of_its_own(job, tmp_path):
+    config = job(request_rows(12), attempts=3, placement={"size": SIDE, "image_scale": 0.4, "foot": [0.5, 1.0]})
+    generate_pictures(config, tmp_path / "run", tools=tools(0.0))
+    feet: dict[str, set[int]] = {}
+    for row in read(tmp_path / "run", "generated").values():
+        picture, cutout = decode_image(row["image"]["bytes"]), decode_image(row["cutout"]["bytes"])
+        product = cutout[..., 3] == 255
+        np.testing.assert_array_equal(picture[product], cutout[product][:, :3])
+        feet.setdefault(row["request_id"], set()).add(int(np.flatnonzero(product.any(axis=1))[-1]) + 1)
+    assert len(feet) == 12 and all(SIDE // 2 <= foot <= SIDE for each in feet.values() for foot in each)
+    assert sum(len(each) for each in feet.values()) > 24
+
+
 def test_tables_are_as_declared(job, tmp_path):
     generate_pictures(job(request_rows(3)), tmp_path, tools=tools(1.0))
     assert pq.read_schema(tmp_path / "failures" / "none.parquet").names == [*FAILURES.required.names, *FAILURES.optional.names]

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from adray.data.images import ImageRowError, decode_image
-from adray.generation.placement import PlacementConfig, bounding_box, place, with_alpha
+from adray.generation.placement import PlacementConfig, bounding_box, place, stand, with_alpha
 from tests.helpers.edge_cutouts import CREAM, drawn, edge_cutouts, encoded
 
 CASES = sorted(edge_cutouts())
@@ -79,6 +80,44 @@ def test_keep_loc_brings_the_shorter_side_to_the_target_and_rounds_both(size, mu
 def test_keep_loc_leaves_a_finished_canvas_as_it_is():
     ready = place(drawn(120, 100, (30, 20, 90, 80)), PlacementConfig(size=40))
     np.testing.assert_array_equal(place(ready, PlacementConfig(size=40, keep_loc=True, multiple=10)), ready)
+
+
+@pytest.mark.parametrize(("foot", "bottom"), [(0.75, 30), (1.0, 40), (0.5, 20), (0.3, 14), (0.01, 14)])
+def test_a_product_stands_where_its_foot_is_told_to(foot, bottom):
+    """14 rows tall on 40: 0.75 x 40 = 30; below 14 rows there is no room for it, so it ends at the canvas' top."""
+    canvas = place(drawn(40, 40, (9, 11, 20, 25)), PlacementConfig(size=40, keep_loc=True))
+    moved = stand(canvas, PlacementConfig(foot=(foot, foot)), seed=3)
+    assert box_of(moved) == (9, bottom - 14, 20, bottom)
+    np.testing.assert_array_equal(moved[bottom - 14 : bottom], canvas[11:25])
+    assert moved.sum() == canvas.sum()
+
+
+def test_without_a_foot_a_product_stays():
+    canvas = place(drawn(40, 40, (9, 11, 20, 25)), PlacementConfig(size=40))
+    assert stand(canvas, PlacementConfig(size=40), seed=3) is canvas
+
+
+def test_feet_are_drawn_from_their_whole_range_and_again_for_the_same_seed():
+    canvas = place(drawn(100, 100, (40, 20, 60, 40)), PlacementConfig(size=100, keep_loc=True))
+    rules = PlacementConfig(foot=(0.6, 0.8))
+    found = [box_of(stand(canvas, rules, seed))[3] for seed in range(400)]
+    assert found == [box_of(stand(canvas, rules, seed))[3] for seed in range(400)]
+    # 0.6 to 0.8 of 100 rows, rounded: 21 rows, the two at the ends half as likely.
+    expected = np.array([10, *[20] * 19, 10])
+    assert stats.chisquare(np.bincount(np.array(found) - 60, minlength=21), expected).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"foot": (0.8, 0.6)}, "the lower first"),
+        ({"foot": (0, 0.5)}, "above 0"),
+        ({"foot": (0.5, 0.9), "matting": True}, "set one of them"),
+    ],
+)
+def test_feet_that_cannot_be_are_refused(fields, reason):
+    with pytest.raises(ValueError, match=reason):
+        PlacementConfig(**fields)
 
 
 def test_exact_white_is_the_background_of_a_picture_without_alpha():

@@ -14,7 +14,7 @@ from adray.data.stream import TableStream
 from adray.errors import DataError
 from adray.generation.placement import PlacementConfig
 from adray.generation.prompts import PromptConfig
-from adray.generation.rfft.source import FeedbackSource, ProductCollate, chosen_step, first_of_each, request_columns
+from adray.generation.rfft.source import FeedbackSource, ProductCollate, asked, chosen_step, first_of_each, request_columns
 from tests.helpers.tiny_generator import SIDE, box_cutouts
 
 PROMPTS = PromptConfig(entries=[{"prompt": "{title}, {colour} room"}], colours=["red", "blue", "green"])
@@ -46,7 +46,7 @@ def source(tmp_path):
         stream = TableStream(
             str(tmp_path / "t.parquet"), seed=7, batch_size=8, micro_batch_size=micro, collate=COLLATE, columns=COLLATE.columns, lanes=4
         )
-        return FeedbackSource(stream, PROMPTS, seed=7, steps=40, last=10)
+        return FeedbackSource(stream, PROMPTS, PlacementConfig(), seed=7, steps=40, last=10)
 
     return make
 
@@ -73,6 +73,18 @@ def test_a_resumed_epoch_goes_on_with_the_same_pictures(source):
 def test_each_epoch_has_other_noise(source):
     one, two = rows(source(8).batches(0, 0, 0, 1)), rows(source(8).batches(1, 0, 0, 1))
     assert one.keys() == two.keys() and all(one[k][1] != two[k][1] for k in one)
+
+
+def test_products_stand_at_a_foot_of_their_own_in_every_picture(tmp_path):
+    pq.write_table(table(8), tmp_path / "t.parquet")
+    (products,) = first_of_each(str(tmp_path / "t.parquet"), COLLATE, 8, 8)
+    rules = PlacementConfig(size=SIDE, foot=(0.6, 1.0))
+    one, two, still = (asked(products, PROMPTS, 3, attempt, 0, *rest).products for attempt, rest in ((0, [rules]), (1, [rules]), (0, [])))
+    assert np.array_equal(still.cutouts, products.cutouts)
+    feet = [[int(np.flatnonzero(c[..., 3].any(axis=1))[-1]) + 1 for c in made.cutouts] for made in (one, two)]
+    assert feet[0] != feet[1] and all(round(0.6 * SIDE) <= foot <= SIDE for foot in feet[0] + feet[1])
+    assert np.array_equal(one.cutouts, asked(products, PROMPTS, 3, 0, 0, rules).products.cutouts)
+    assert all(a.sum() == b.sum() for a, b in zip(one.cutouts, products.cutouts, strict=True))
 
 
 def test_chosen_steps_are_uniform_over_the_last_ten_of_forty():
