@@ -84,6 +84,17 @@ class StudyGain(Config):
     """The others; in each seed the best of them counts. None: the metric itself is the gain."""
 
 
+class StudyCurves(Config):
+    """A plot of one metric against another, such as what is gained against what it costs."""
+
+    x: str
+    """One of the study's metrics."""
+    y: str
+    """Another one."""
+    lines: dict[str, list[str]] = Field(min_length=1)
+    """Name of a line -> its variants in order, e.g. of one method over its strength."""
+
+
 class StudyConfig(RunConfig):
     """A base run, its variants and its seeds."""
 
@@ -110,6 +121,8 @@ class StudyConfig(RunConfig):
     """The variant that the others are held against, seed by seed."""
     gains: dict[str, StudyGain] = {}
     """Name -> gain; reported under that name, with `_lower` and `_upper`, the ends of its interval over seeds."""
+    curves: dict[str, StudyCurves] = {}
+    """Title -> plot of variants' means along lines."""
     confidence: float = Field(default=0.95, gt=0, lt=1)
     """Probability of the intervals."""
     cpus_per_run: int = Field(default=1, ge=1)
@@ -127,6 +140,11 @@ class StudyConfig(RunConfig):
                 raise ValueError(f"gains.{name} names {strangers[0]!r}; it must be one of the variants: {', '.join(self.variants)}")
             if gain.metric not in compared:
                 raise ValueError(f"gains.{name}.metric is {gain.metric!r}; it must be one of the metrics: {', '.join(compared)}")
+        for title, curves in self.curves.items():
+            if strangers := [metric for metric in (curves.x, curves.y) if metric not in compared]:
+                raise ValueError(f"curves.{title} names {strangers[0]!r}; it must be one of the metrics: {', '.join(compared)}")
+            if strangers := [v for line in curves.lines.values() for v in line if v not in self.variants]:
+                raise ValueError(f"curves.{title} names {strangers[0]!r}; it must be one of the variants: {', '.join(self.variants)}")
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds is {self.seeds}; each seed must be named once")
         if self.tables and self.world is None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from adray.run import Run
 from adray.study_config import StudyConfig
+from adray.study_curves import draw_curves
 from adray.study_runs import Outcome
 from adray.study_table import Cells, Row, cells_frame, compare, draw, gain_over_best, to_frame
 
@@ -40,6 +41,10 @@ def write(config: StudyConfig, run: Run, cells: Cells, outcomes: Sequence[Outcom
         file = run.folder / f"study-{number}.png"
         draw(file, own, cells, reference=config.reference, confidence=config.confidence)
         run.add_plot(metric, file)
+    for number, (title, curves) in enumerate(config.curves.items()):
+        file = run.folder / f"curves-{number}.png"
+        draw_curves(file, rows, curves.x, curves.y, curves.lines)
+        run.add_plot(title, file)
     for name, gain in config.gains.items():
         found = gain_over_best(
             cells, gain.metric, gain.variant, gain.over, lower_is_better=gain.metric in config.lower_is_better, confidence=config.confidence

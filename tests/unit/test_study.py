@@ -54,6 +54,8 @@ def make(monkeypatch, tmp_path):
         ({"after": {"j": STEP, "k": STEP}}, "metric 'echo/value' comes from two steps; give one of them a prefix"),
         ({"gains": {"g": {"metric": "other", "variant": "a"}}}, "metric is 'other'; it must be one of the metrics: echo/value"),
         ({"gains": {"g": {"metric": "echo/value", "variant": "a", "over": ["z"]}}}, "names 'z'; it must be one of the variants"),
+        ({"curves": {"c": {"x": "echo/value", "y": "q", "lines": {"l": ["a"]}}}}, "curves.c names 'q'; it must be one of the metrics"),
+        ({"curves": {"c": {"x": "echo/value", "y": "echo/value", "lines": {"l": ["a", "z"]}}}}, "curves.c names 'z'; it must be one"),
     ],
 )
 def test_wrong_fields(make, values, text):

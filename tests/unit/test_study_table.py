@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from adray.study_curves import curve_points, draw_curves
 from adray.study_table import cells_frame, compare, draw, gain_over_best, t_interval, to_frame
 
 
@@ -47,6 +48,15 @@ def test_differences_are_paired_within_a_seed(cells):
     assert b.difference_high - b.difference_low < (b.high - b.low) / 3
     assert (b.wins, b.pairs, b.seeds) == (2, 3, 3)
     assert (a.wins, a.pairs) == (0, 0) and math.isnan(a.difference)
+
+
+def test_a_line_joins_what_finished_in_its_own_order(cells, tmp_path):
+    rows = compare(cells, ["a", "b", "lost"], ["m", "loss"], reference=None)
+    points = curve_points(rows, "loss", "m", ["lost", "b", "a"])
+    assert [(name, x.mean, y.mean) for name, x, y in points] == [("b", -32 / 3, 32 / 3), ("a", -10, 10)]
+    draw_curves(tmp_path / "one.png", rows, "loss", "m", {"both": ["b", "a"]})
+    draw_curves(tmp_path / "none.png", rows, "loss", "m", {"lost": ["lost"]})
+    assert (tmp_path / "one.png").stat().st_size > (tmp_path / "none.png").stat().st_size > 1000
 
 
 def test_wins_follow_the_direction(cells):
