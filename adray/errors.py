@@ -68,3 +68,9 @@ class ServingError(AdrayError):
     """A deployment could not be started or is not healthy."""
 
     exit_code = 7
+
+
+class JobError(AdrayError):
+    """A job could not be handed to the cluster, is there already, or did not succeed."""
+
+    exit_code = 8

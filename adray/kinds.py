@@ -16,9 +16,10 @@ from types import ModuleType
 from typing import Any
 
 from adray.checks import Check, raise_first
-from adray.config import RunConfig, apply_overrides, read_yaml, validate
+from adray.config import Config, RunConfig, apply_overrides, read_yaml, validate
 from adray.errors import AdrayError, ConfigError
 from adray.files import write_text
+from adray.jobs.config import SubmitConfig
 from adray.run import Run, open_run
 
 VERBS = ("demo", "simulate", "train", "evaluate", "export", "generate", "extract", "embed", "index", "inspect", "serve", "study")
@@ -65,6 +66,12 @@ KINDS: dict[str, Kind] = {
 }
 
 
+class _BesideTheRun(Config):
+    """Sections that any kind's file may have and that its run does not see."""
+
+    submit: SubmitConfig = SubmitConfig()
+
+
 @dataclass(frozen=True)
 class Job:
     """A validated config together with the kind that executes it.
@@ -73,11 +80,13 @@ class Job:
         kind: Its entry in `KINDS`.
         module: The kind's imported module.
         config: The resolved config.
+        submit: The file's `submit` section: how it is handed to a cluster. No part of the run.
     """
 
     kind: Kind
     module: ModuleType
     config: RunConfig
+    submit: SubmitConfig
 
     def verbs(self) -> list[str]:
         """The verbs that this kind supports."""
@@ -127,7 +136,9 @@ def make_job(values: dict[str, Any], source: str) -> Job:
         near = difflib.get_close_matches(str(name), KINDS, n=1)
         raise ConfigError(f"{source}: kind {name!r} is unknown", f"did you mean {near[0]!r}?" if near else f"known: {', '.join(KINDS)}")
     module = importlib.import_module(KINDS[name].module)
-    return Job(KINDS[name], module, validate(module.CONFIG, values, source))
+    beside = {key: values[key] for key in _BesideTheRun.model_fields if key in values}
+    run = {key: value for key, value in values.items() if key not in beside}
+    return Job(KINDS[name], module, validate(module.CONFIG, run, source), validate(_BesideTheRun, beside, source).submit)
 
 
 def all_checks(job: Job, verb: str) -> Iterable[Check]:

@@ -36,5 +36,6 @@ def test_exit_codes_tell_the_classes_apart():
         "ResourceError": 5,
         "TrainingError": 6,
         "ServingError": 7,
+        "JobError": 8,
     }
     assert issubclass(RunExistsError, ConfigError)

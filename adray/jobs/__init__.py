@@ -1,0 +1,1 @@
+"""Running any verb on a remote cluster, over Ray Jobs."""
