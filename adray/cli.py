@@ -37,6 +37,12 @@ app = typer.Typer(
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="The run's YAML file.", show_default=False)]
 Overrides = Annotated[list[str], typer.Option("--set", metavar="A.B=C", help="Override one field; may be repeated.", show_default=False)]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address", metavar="URL", help="The cluster's job server; default: RAY_API_SERVER_ADDRESS, RAY_ADDRESS.", show_default=False
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the report alone, as JSON, on stdout; everything else goes to stderr.")]
 
 
@@ -190,6 +196,33 @@ def study(config: ConfigPath, overrides: Overrides = [], as_json: AsJson = False
     - `launch.py study configs/studies/objectives.yaml --set 'seeds=[0,1]' --set name=quick`
     """
     _execute("study", config, overrides, as_json)
+
+
+@app.command()
+def submit(
+    verb: Annotated[str, typer.Argument(metavar="VERB", help="What to do there.", show_default=False)],
+    config: ConfigPath,
+    overrides: Overrides = [],
+    as_json: AsJson = False,
+    address: Address = None,
+) -> None:
+    """Run a verb on a cluster: send the project's own files, follow the log, end as the job ends; Ctrl-C stops it or lets it go on.
+
+    Examples:
+    - `launch.py submit train configs/ranker-world.yaml --address http://127.0.0.1:8265 --set runs_dir=/mnt/runs`
+
+    - `launch.py submit embed configs/embedding.yaml --set runs_dir=/mnt/runs --set submit.follow=false`
+    """
+    with _errors(), _stdout_for_report(as_json) as out:
+        from adray.jobs.submit import submit as hand_over
+
+        outcome = hand_over(verb, config, overrides, address)
+        if as_json:
+            _print_json(outcome.report(), out)
+    if outcome.error:
+        _print_error(outcome.error)
+    if outcome.exit_code:
+        raise typer.Exit(outcome.exit_code)
 
 
 @app.command()

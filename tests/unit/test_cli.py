@@ -18,7 +18,8 @@ from adray.errors import ConfigError, DataError, ResourceError
 from adray.kinds import KINDS, Kind, user_error
 
 ROOT = Path(__file__).parents[2]
-VERBS = ["demo", "simulate", "train", "evaluate", "export", "generate", "extract", "embed", "index", "inspect", "serve", "study", "check"]
+VERBS = ["demo", "simulate", "train", "evaluate", "export", "generate", "extract", "embed", "index", "inspect", "serve", "study"]
+VERBS += ["submit", "check"]
 
 
 @pytest.fixture
@@ -44,8 +45,9 @@ def test_flags_are_frozen():
     for name, command in group.commands.items():
         flags = {flag for p in command.params for flag in p.opts if p.param_type_name == "option"}
         arguments = [(p.name, p.required) for p in command.params if p.param_type_name == "argument"]
-        assert flags - {"--help", "-h"} == {"--set", "--json"}, name
-        assert arguments == [("config", name != "demo")], name
+        # Which cluster a job goes to is no part of any run, so it is no field of a config.
+        assert flags - {"--help", "-h"} == {"--set", "--json", *(["--address"] if name == "submit" else [])}, name
+        assert arguments == [*([("verb", True)] if name == "submit" else []), ("config", name != "demo")], name
 
 
 def test_every_verb_teaches_by_example():
