@@ -33,9 +33,10 @@ from PIL import Image  # noqa: E402
 
 from adray.generation.rfft.config import RfftRunConfig  # noqa: E402
 from adray.generation.rfft.module import FeedbackModule  # noqa: E402
-from adray.generation.rfft.products import ProductTables, prepare_products  # noqa: E402
+from adray.generation.rfft.products import prepare_products  # noqa: E402
 from adray.generation.rfft.source import chosen_step  # noqa: E402
 from adray.generation.rfft.task import FeedbackTask  # noqa: E402
+from adray.generation.usable import UsableTables  # noqa: E402
 from adray.training.fit import fit  # noqa: E402
 from tests.helpers.rfft_run import prepare, products, training  # noqa: E402
 
@@ -57,14 +58,14 @@ class Timed(FeedbackTask):
         return module
 
 
-def trainer(config: RfftRunConfig, tables: ProductTables, folder: Path, clock: Callable[[], float]) -> float:
+def trainer(config: RfftRunConfig, tables: UsableTables, folder: Path, clock: Callable[[], float]) -> float:
     """Seconds per step of the trainer."""
     Timed.clock, Timed.begun = staticmethod(clock), []  # type: ignore[assignment]
     fit(Timed(config, tables), config.training, run_folder=folder, run_name="b", seed=0, resume=False, record={})
     return statistics.median(np.diff(Timed.begun)[1:])
 
 
-def hand_written(config: RfftRunConfig, tables: ProductTables, steps: int, clock: Callable[[], float]) -> float:
+def hand_written(config: RfftRunConfig, tables: UsableTables, steps: int, clock: Callable[[], float]) -> float:
     """Seconds per step of the loop."""
     task = FeedbackTask(config, tables)
     module = task.build_module()

@@ -26,6 +26,8 @@ class PicturesDataConfig(Config):
     tables of kind `annotations` have this form."""
     holdout: PathStr
     """Likewise: pictures of other products, for the held-out loss and the sheet of samples."""
+    quarantine_limit: float = Field(default=0.01, ge=0, le=1)
+    """The run fails when a greater share of either table cannot be used."""
     size: int = Field(default=40, ge=8)
     """Side in pixels that pictures are brought to; 512 for Stable Diffusion 1.5. The picture is stretched to a square."""
     lanes: int = Field(default=8, ge=1)

@@ -20,21 +20,22 @@ from adray.run import Run
 HEADLINES = ["diffusion/holdout_loss", "generation/seconds_per_picture"]
 
 
-def judge(run: Run, config: DiffusionRunConfig, artifact: Path) -> None:
+def judge(run: Run, config: DiffusionRunConfig, artifact: Path, holdout: str) -> None:
     """Sample a picture of each of some held-out products: a contact sheet, and how long a picture takes.
 
     Args:
         run: The run that reports.
         config: Its config.
         artifact: The generator.
+        holdout: The run's table of held-out pictures.
 
     Raises:
-        DataError: If the table of held-out products cannot be used.
+        DataError: If the table cannot be used.
     """
     maker = PictureMaker(load_components(artifact), config.evaluation.sampling)
     pictures, captions = [], []
     start = time.perf_counter()
-    for batch in _requests(config):
+    for batch in _requests(config, holdout):
         made = maker(batch.products.cutouts, batch.prompts, batch.negatives, batch.seeds)
         pictures += list(made)
         captions += [_two_lines(prompt) for prompt in batch.prompts]
@@ -44,9 +45,9 @@ def judge(run: Run, config: DiffusionRunConfig, artifact: Path) -> None:
     run.add_plot("Held-out products", picture_sheet(_pixelated(pictures), captions, run.folder / "plots" / "samples.png"))
 
 
-def _requests(config: DiffusionRunConfig) -> Iterator[FeedbackBatch]:
+def _requests(config: DiffusionRunConfig, path: str) -> Iterator[FeedbackBatch]:
     """The first row of each product, where it lies in its picture."""
-    path, at = config.data.holdout, config.evaluation
+    at = config.evaluation
     placement = PlacementConfig(size=config.data.size, keep_loc=True)
     collate = ProductCollate(placement, request_columns(open_parquet(path).schema.names, path))
     for products in first_of_each(path, collate, at.batch_rows, at.pictures):

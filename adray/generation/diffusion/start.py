@@ -38,12 +38,13 @@ class Start:
     controlnet: str | None = None
 
 
-def prepare_start(config: DiffusionRunConfig, folder: Path) -> Start:
+def prepare_start(config: DiffusionRunConfig, folder: Path, train: str) -> Start:
     """Build what training starts from, unless it is there.
 
     Args:
         config: The run.
         folder: The run's folder.
+        train: The run's table of training pictures.
 
     Raises:
         DataError: If the pictures cannot be read.
@@ -52,7 +53,7 @@ def prepare_start(config: DiffusionRunConfig, folder: Path) -> Start:
     start = folder.absolute() / FOLDER
     if config.generator is None:
         if _recipe_of(start) != _recipe(config):
-            _build(config, start)
+            _build(config, start, train)
         return Start(str(start))
     if config.controlnet is not None or has_part(config.generator, "controlnet"):
         return Start(config.generator, config.controlnet)
@@ -62,13 +63,13 @@ def prepare_start(config: DiffusionRunConfig, folder: Path) -> Start:
     return Start(config.generator, str(controlnet))
 
 
-def _build(config: DiffusionRunConfig, start: Path) -> None:
-    path, wanted = config.data.train, config.sizes.autoencoder.pictures
-    collate = PictureCollate(config.data.size, config.caption, picture_columns(open_parquet(path).schema.names, config.caption, path))
+def _build(config: DiffusionRunConfig, start: Path, train: str) -> None:
+    wanted = config.sizes.autoencoder.pictures
+    collate = PictureCollate(config.data.size, config.caption, picture_columns(open_parquet(train).schema.names, config.caption, train))
     captions: list[str] = []
 
     def pictures() -> Iterator[Tensor]:
-        rows: Iterator[Pictures] = iterate(path, _BATCH, collate.columns, collate)
+        rows: Iterator[Pictures] = iterate(train, _BATCH, collate.columns, collate)
         for batch in rows:
             captions.extend(whole for whole, _ in batch.captions)
             yield torch.from_numpy(batch.pictures).permute(0, 3, 1, 2).float() / 127.5 - 1.0

@@ -12,6 +12,7 @@ from adray.generation.diffusion.config import DiffusionRunConfig
 from adray.generation.diffusion.module import DiffusionModule
 from adray.generation.diffusion.source import DiffusionBatch, DiffusionSource, PictureCollate, Pictures, drawn_batch, picture_columns
 from adray.generation.diffusion.start import Start
+from adray.generation.usable import UsableTables
 
 
 @dataclass(frozen=True)
@@ -21,10 +22,12 @@ class DiffusionTask:
     Attributes:
         config: The run.
         start: The generator that training starts from.
+        tables: The run's pictures.
     """
 
     config: DiffusionRunConfig
     start: Start
+    tables: UsableTables
 
     def build_module(self) -> DiffusionModule:
         """Load the generator; the artifact will say where it came from."""
@@ -33,7 +36,7 @@ class DiffusionTask:
             "generator": config.generator,
             "controlnet": config.controlnet,
             "trained": list(config.trained),
-            "tables": {"train": {"path": config.data.train}},
+            "tables": {"train": {"path": config.data.train, "rows": self.tables.rows["train"], "fingerprint": self.tables.fingerprint}},
         }
         return DiffusionModule(load_components(self.start.path, self.start.controlnet), config.trained, config.objective, lineage)
 
@@ -49,9 +52,9 @@ class DiffusionTask:
     def train_source(self, batch_size: int, micro_batch_size: int) -> DiffusionSource:
         """Training pictures in an order that any number of workers can resume."""
         config = self.config
-        collate = self.collate(config.data.train)
+        collate = self.collate(self.tables.train)
         stream: TableStream[Pictures] = TableStream(
-            config.data.train,
+            self.tables.train,
             seed=config.seed,
             batch_size=batch_size,
             micro_batch_size=micro_batch_size,
@@ -68,8 +71,8 @@ class DiffusionTask:
 
     def _held_out(self) -> Iterator[DiffusionBatch]:
         config = self.config
-        collate, left = self.collate(config.data.holdout), config.evaluation.rows
-        for rows in iterate(config.data.holdout, min(left, config.evaluation.batch_rows), collate.columns, collate):
+        collate, left = self.collate(self.tables.holdout), config.evaluation.rows
+        for rows in iterate(self.tables.holdout, min(left, config.evaluation.batch_rows), collate.columns, collate):
             yield drawn_batch(rows, config.caption, config.seed, None)
             left -= len(rows.keys)
             if left <= 0:

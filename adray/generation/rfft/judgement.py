@@ -19,10 +19,10 @@ from adray.generation.components import load_components
 from adray.generation.condition import cutout_tensor
 from adray.generation.recurrent.tables import png_cell
 from adray.generation.rfft.config import RfftRunConfig
-from adray.generation.rfft.products import ProductTables
 from adray.generation.rfft.source import FeedbackBatch, asked, first_of_each
 from adray.generation.rfft.task import FeedbackTask
 from adray.generation.sampler import PictureMaker
+from adray.generation.usable import UsableTables
 from adray.run import Run
 
 HEADLINES = ["generation/available_before", "generation/available_after", "generation/reward_gain"]
@@ -31,7 +31,7 @@ PICTURES = "pictures"
 _TILE, _CAPTION, _ACROSS = 128, 26, 4
 
 
-def judge(run: Run, config: RfftRunConfig, tables: ProductTables, tuned: Path) -> None:
+def judge(run: Run, config: RfftRunConfig, tables: UsableTables, tuned: Path) -> None:
     """Rates before and after with the same prompts and noise, and a sheet of pairs, into the report.
 
     Args:

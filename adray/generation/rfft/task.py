@@ -11,8 +11,8 @@ from adray.feedback.artifact import load_inspector
 from adray.generation.components import load_components
 from adray.generation.rfft.config import RfftRunConfig
 from adray.generation.rfft.module import FeedbackModule
-from adray.generation.rfft.products import ProductTables
 from adray.generation.rfft.source import FeedbackBatch, FeedbackSource, ProductCollate, Products, request_columns
+from adray.generation.usable import UsableTables
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class FeedbackTask:
     """
 
     config: RfftRunConfig
-    tables: ProductTables
+    tables: UsableTables
 
     def build_module(self) -> FeedbackModule:
         """Load generator and inspector; the artifact will say which ones."""

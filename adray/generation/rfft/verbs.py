@@ -10,8 +10,9 @@ from adray.errors import ArtifactError
 from adray.generation.rfft.checks import all_checks
 from adray.generation.rfft.config import RfftRunConfig
 from adray.generation.rfft.judgement import judge
-from adray.generation.rfft.products import ProductTables, prepare_products
+from adray.generation.rfft.products import prepare_products
 from adray.generation.rfft.task import FeedbackTask
+from adray.generation.usable import UsableTables
 from adray.run import Run
 from adray.training.in_run import fit_in_run
 from adray.training.loop import EXPORT
@@ -62,11 +63,10 @@ def checks(config: RfftRunConfig, verb: str) -> Iterable[Check]:
     return all_checks(config, verb)
 
 
-def _prepare(config: RfftRunConfig, run: Run) -> ProductTables:
+def _prepare(config: RfftRunConfig, run: Run) -> UsableTables:
     with run.stage("ingest"):
         tables = prepare_products(config.data, config.placement, run.folder / "tables")
-    run.tables += [tables.train, tables.holdout, tables.quarantine]
-    run.log({**{f"data/rows/{name}": rows for name, rows in tables.rows.items()}, "data/quarantined": tables.quarantined})
+    tables.report(run)
     return tables
 
 

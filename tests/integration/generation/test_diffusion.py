@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from adray.errors import DataError
 from adray.generation.components import load_components
 from tests.helpers.rfft_run import png, products, run
 from tests.helpers.tiny_generator import SIDE
@@ -69,3 +70,18 @@ def test_the_controlnet_alone_is_trained_over_a_base(values, tmp_path):
         assert all(torch.equal(old[key], value) for key, value in getattr(after, name).state_dict().items()), name
     old = before.controlnet.state_dict()
     assert any(not torch.equal(old[key], value) for key, value in after.controlnet.state_dict().items())
+
+
+def test_pictures_that_cannot_be_read_are_quarantined_and_counted(values, tmp_path):
+    table = pq.read_table(values["data"]["train"])
+    rows = table.to_pylist()
+    rows[3]["image"] = {"bytes": b"no picture", "path": None}
+    rows[7]["cutout"] = {"bytes": png(np.zeros((SIDE // 2, SIDE, 4), np.uint8)), "path": None}
+    pq.write_table(type(table).from_pylist(rows, schema=table.schema), tmp_path / "train.parquet")
+    data = {**values["data"], "train": str(tmp_path / "train.parquet"), "quarantine_limit": 0.05}
+    done, report = run({**values, "name": "bad", "data": data, "training": training(1)})
+    assert report["metrics"]["data/rows/train"] == 62 and report["metrics"]["data/quarantined"] == 2
+    lost = pq.read_table(done.folder / "tables" / "quarantine").to_pylist()
+    assert [row["key"] for row in lost] == [rows[3]["sku_id"], rows[7]["sku_id"]] and all(row["reason"] for row in lost)
+    with pytest.raises(DataError, match="2 of 64"):
+        run({**values, "name": "strict", "data": {**data, "quarantine_limit": 0.01}, "training": training(1)})

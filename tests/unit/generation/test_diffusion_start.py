@@ -123,28 +123,28 @@ def failed(config):
 
 def test_a_generator_without_a_controlnet_gets_a_copy_once(values, tmp_path):
     config = DiffusionRunConfig.model_validate({**values, "generator": str(without_controlnet(tmp_path / "base"))})
-    start = prepare_start(config, tmp_path / "run")
+    start = prepare_start(config, tmp_path / "run", config.data.train)
     assert start.path == config.generator and start.controlnet == str(tmp_path / "run" / "start" / "controlnet")
     found = load_components(start.path, start.controlnet)
     assert found.inpaints and torch.equal(found.controlnet.conv_in.weight, found.unet.conv_in.weight[:, :4])
     shapes = [p.shape for p in meta_components(start.path, copied=True).controlnet.parameters()]
     assert shapes == [p.shape for p in found.controlnet.parameters()]
     before = (tmp_path / "run" / "start" / "controlnet" / "config.json").stat().st_mtime_ns
-    assert prepare_start(config, tmp_path / "run") == start
+    assert prepare_start(config, tmp_path / "run", config.data.train) == start
     assert (tmp_path / "run" / "start" / "controlnet" / "config.json").stat().st_mtime_ns == before
 
 
 def test_what_is_built_is_built_once_and_anew_for_other_sizes(values, tmp_path):
     config = DiffusionRunConfig.model_validate(values)
-    start = prepare_start(config, tmp_path / "run")
+    start = prepare_start(config, tmp_path / "run", config.data.train)
     first = load_components(start.path).unet.state_dict()
     stamp = (tmp_path / "run" / "start" / "artifact.json").stat().st_mtime_ns
-    assert prepare_start(config, tmp_path / "run") == start
+    assert prepare_start(config, tmp_path / "run", config.data.train) == start
     assert (tmp_path / "run" / "start" / "artifact.json").stat().st_mtime_ns == stamp
-    again = load_components(prepare_start(config, tmp_path / "other").path).unet.state_dict()
+    again = load_components(prepare_start(config, tmp_path / "other", config.data.train).path).unet.state_dict()
     assert all(torch.equal(value, again[name]) for name, value in first.items())
     other = DiffusionRunConfig.model_validate({**values, "seed": 1})
-    prepare_start(other, tmp_path / "run")
+    prepare_start(other, tmp_path / "run", other.data.train)
     assert not torch.equal(load_components(start.path).unet.state_dict()["conv_in.weight"], first["conv_in.weight"])
 
 
