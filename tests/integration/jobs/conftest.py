@@ -1,4 +1,4 @@
-"""One head for all tests of jobs, and a world that a job has made there."""
+"""One head for all tests of jobs, a world that a job has made there, and a ranker that another has trained on it."""
 
 import os
 import signal
@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.torchrun import ROOT
-from tests.integration.jobs.head import started_head
+from tests.integration.jobs.head import launch, started_head
 
+SECRET_HERE = "a-key-that-must-not-travel"
 SMALL = ("world.impressions=4000", "world.users=100", "world.skus=20", "world.images=false")
 
 
@@ -31,13 +32,13 @@ def until_submitted(client):
     raise AssertionError("the client ended before it had submitted")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def head():
     with started_head() as head:
         yield head
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def orphan(head):
     """A job whose client was killed as soon as it had submitted it: its id."""
     command = [sys.executable, "launch.py", *submission(head, "simulate", "configs/world.yaml", *SMALL)]
@@ -52,8 +53,16 @@ def orphan(head):
     return job_id
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def world(head, orphan):
     """The folder of the world that the orphaned job made."""
     head.until(orphan, "SUCCEEDED")
     return Path(head.folder) / "runs" / "world" / "world"
+
+
+@pytest.fixture(scope="package")
+def trained(head, world):
+    """A training that was submitted and followed to its end: the words, the environment, and what the client did."""
+    words = submission(head, "train", "configs/ranker-world.yaml", f"data.path={world}", "training.epochs=1")
+    here = head.environment(WANDB_API_KEY=SECRET_HERE, WANDB_MODE="offline", SOMETHING_ELSE=SECRET_HERE)
+    return words, here, launch(*words, "--json", env=here)

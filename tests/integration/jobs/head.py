@@ -21,6 +21,7 @@ from tests.helpers.torchrun import ROOT
 
 BIN = Path(sys.executable).parent
 SECRET_ON_THE_NODES = "a-key-that-only-the-nodes-have"
+SERVE_KEY = "the-key-of-the-endpoints"
 
 
 @dataclass
@@ -31,12 +32,14 @@ class Head:
         url: Its job server.
         token: What it asks for.
         folder: Where it writes.
+        metrics_url: Where Prometheus would ask.
         process: What was started.
     """
 
     url: str
     token: str
     folder: Path
+    metrics_url: str
     process: subprocess.Popen | None = None
 
     def environment(self, **changes: str) -> dict[str, str]:
@@ -91,7 +94,7 @@ def started_head() -> Iterator[Head]:
     # Not below pytest's folder: the paths of Ray's sockets would be too long.
     folder = Path(tempfile.mkdtemp(prefix="adr", dir="/tmp"))
     port, dashboard, agent, metrics, client = free_ports(5)
-    head = Head(f"http://127.0.0.1:{dashboard}", uuid.uuid4().hex, folder)
+    head = Head(f"http://127.0.0.1:{dashboard}", uuid.uuid4().hex, folder, f"http://127.0.0.1:{metrics}/metrics")
     command = [str(BIN / "ray"), "start", "--head", "--block", "--disable-usage-stats", f"--temp-dir={folder}"]
     command += ["--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", f"--port={port}", f"--dashboard-port={dashboard}"]
     command += [f"--dashboard-agent-listen-port={agent}", f"--metrics-export-port={metrics}", f"--ray-client-server-port={client}"]
@@ -100,6 +103,7 @@ def started_head() -> Iterator[Head]:
         RAY_AUTH_MODE="token",
         RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",
         WANDB_API_KEY=SECRET_ON_THE_NODES,
+        ADRAY_API_KEY=SERVE_KEY,
         OMP_NUM_THREADS="1",
         ADRAY_TEST_HEAD=str(folder),
     )

@@ -16,10 +16,9 @@ import pytest
 from adray.errors import ConfigError, JobError, ResourceError, RunExistsError
 from adray.jobs.client import JobServer
 from tests.helpers.torchrun import ROOT
-from tests.integration.jobs.conftest import SMALL, submission, until_submitted
+from tests.integration.jobs.conftest import SECRET_HERE, SMALL, submission, until_submitted
 from tests.integration.jobs.head import SECRET_ON_THE_NODES, launch
 
-SECRET_HERE = "a-key-that-must-not-travel"
 pytestmark = pytest.mark.timeout(400)
 
 
@@ -34,10 +33,8 @@ def test_a_killed_client_leaves_its_job_going(head, orphan, world):
     assert (world / "products.parquet").is_file()
 
 
-def test_a_run_goes_to_its_end_once(head, world):
-    words = submission(head, "train", "configs/ranker-world.yaml", f"data.path={world}", "training.epochs=1")
-    here = head.environment(WANDB_API_KEY=SECRET_HERE, WANDB_MODE="offline", SOMETHING_ELSE=SECRET_HERE)
-    done = launch(*words, "--json", env=here)
+def test_a_run_goes_to_its_end_once(head, trained):
+    words, here, done = trained
     assert done.returncode == 0, done.stderr[-3000:]
     report = json.loads(done.stdout)
     assert report["job"]["status"] == "SUCCEEDED"
