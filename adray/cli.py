@@ -18,11 +18,10 @@ from typing import Annotated, Any
 
 import typer
 
-from adray.errors import ConfigError
+from adray.errors import INTERRUPTED, ConfigError
 
 UNEXPECTED = 70
 """Exit code of an error that is ours, not the user's (`EX_SOFTWARE` of sysexits.h)."""
-INTERRUPTED = 130
 
 app = typer.Typer(
     name="adray",

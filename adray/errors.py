@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 and the signal's number, as shells have it."""
+
 
 class AdrayError(Exception):
     """Base of every error that is the user's to mend.

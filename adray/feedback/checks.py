@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 from torch import nn
 
 from adray.checks import Check
 from adray.data.sources import Source
-from adray.errors import AdrayError, ArtifactError
+from adray.errors import AdrayError
 from adray.feedback.config import PICTURES, ModelConfig, RFNetRunConfig
 from adray.feedback.inputs import Inputs, modalities
 from adray.feedback.pieces import open_pieces
@@ -18,7 +17,6 @@ from adray.feedback.rfnet import Inspector, build
 from adray.run import run_folder
 from adray.training.checks import artifact_check, checkpoint_check, training_checks, worker_memory_check
 from adray.training.config import TrainingConfig
-from adray.training.loop import EXPORT
 
 _ROUND_UP = 1.1
 """Workspace and fragmentation on top of what is counted; a judgement."""
@@ -114,15 +112,3 @@ def meta_inputs(model: ModelConfig, rows: int) -> Inputs:
         return Inputs(pictures)
     length = model.text.max_tokens if hasattr(model, "text") else 1
     return Inputs(pictures, torch.zeros(rows, length, dtype=torch.int64), torch.ones(rows, length, dtype=torch.int64))
-
-
-def exported(folder: Path) -> Path:
-    """The inspector's artifact in a run's folder.
-
-    Raises:
-        ArtifactError: If there is none.
-    """
-    path = folder / EXPORT / "rfnet"
-    if not path.exists():
-        raise ArtifactError(f"no artifact in {folder / EXPORT}", "train it first")
-    return path

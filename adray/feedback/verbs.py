@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from adray.checks import Check
-from adray.feedback.checks import all_checks, exported
+from adray.feedback.checks import all_checks
 from adray.feedback.config import RFNetRunConfig
 from adray.feedback.inputs import modalities
 from adray.feedback.judgement import judge
 from adray.feedback.tables import AnnotationTables, prepare_annotations
 from adray.feedback.task import InspectorTask
 from adray.run import Run
+from adray.training.checks import exported_artifact
 from adray.training.in_run import fit_in_run
 
 CONFIG = RFNetRunConfig
@@ -28,7 +29,7 @@ def train(config: RFNetRunConfig, run: Run) -> None:
     with run.stage("train"):
         _fit(config, run, tables)
     with run.stage("evaluate"):
-        judge(run, config, exported(run.folder), tables)
+        judge(run, config, exported_artifact(run.folder, "rfnet"), tables)
 
 
 def export(config: RFNetRunConfig, run: Run) -> None:
@@ -49,7 +50,7 @@ def evaluate(config: RFNetRunConfig, run: Run) -> None:
         ArtifactError: If the run has no artifact yet.
         DataError: If the source cannot be used.
     """
-    artifact = exported(run.folder)
+    artifact = exported_artifact(run.folder, "rfnet")
     tables = _prepare(config, run)
     with run.stage("evaluate"):
         judge(run, config, artifact, tables)

@@ -17,7 +17,7 @@ import yaml
 import adray
 from adray import kinds
 from adray.config import apply_overrides, read_yaml
-from adray.errors import ConfigError, JobError
+from adray.errors import INTERRUPTED, ConfigError, JobError
 from adray.jobs.address import job_server, shows_token_in_clear, use_token
 from adray.jobs.environment import job_environment
 from adray.jobs.identity import Identity, identify, next_id
@@ -25,7 +25,6 @@ from adray.jobs.package import Package, code_hash, human, project_files, write_p
 
 ROOT = Path(adray.__file__).resolve().parents[1]
 """The project's folder: the code that checks the config here is the code that runs it there."""
-INTERRUPTED = 130
 
 
 @dataclass

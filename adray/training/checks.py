@@ -44,6 +44,22 @@ def checkpoint_check(name: str, run_folder: Path) -> Check:
     return Check("checkpoints", str(folder), None if started else missing)
 
 
+def exported_artifact(run_folder: Path, artifact: str) -> Path:
+    """The folder of an artifact that a run has exported.
+
+    Args:
+        run_folder: The run's folder.
+        artifact: The artifact's folder within the export.
+
+    Raises:
+        ArtifactError: If it is not there.
+    """
+    path = run_folder / EXPORT / artifact
+    if not path.exists():
+        raise ArtifactError(f"no artifact in {run_folder / EXPORT}", "train it first")
+    return path
+
+
 def artifact_check(name: str, run_folder: Path, artifact: str) -> Check:
     """Whether a run has exported the artifact that is to be judged.
 

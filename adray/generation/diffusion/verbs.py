@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from adray.checks import Check
-from adray.errors import ArtifactError
 from adray.generation.diffusion.checks import all_checks
 from adray.generation.diffusion.config import DiffusionRunConfig
 from adray.generation.diffusion.judgement import judge
@@ -15,8 +13,8 @@ from adray.generation.diffusion.start import prepare_start
 from adray.generation.diffusion.task import DiffusionTask
 from adray.generation.usable import UsableTables
 from adray.run import Run
+from adray.training.checks import exported_artifact
 from adray.training.in_run import fit_in_run
-from adray.training.loop import EXPORT
 
 CONFIG = DiffusionRunConfig
 
@@ -34,7 +32,7 @@ def train(config: DiffusionRunConfig, run: Run) -> None:
         result = fit_in_run(DiffusionTask(config, start, tables), config, run)
     run.artifacts += [str(path) for path in sorted(result.export_folder.iterdir())]
     with run.stage("evaluate"):
-        judge(run, config, _exported(run.folder), tables.holdout)
+        judge(run, config, exported_artifact(run.folder, "generator"), tables.holdout)
 
 
 def export(config: DiffusionRunConfig, run: Run) -> None:
@@ -57,7 +55,7 @@ def evaluate(config: DiffusionRunConfig, run: Run) -> None:
     Raises:
         ArtifactError: If the run has no artifact yet.
     """
-    artifact = _exported(run.folder)
+    artifact = exported_artifact(run.folder, "generator")
     tables = _prepare(config, run)
     with run.stage("evaluate"):
         judge(run, config, artifact, tables.holdout)
@@ -73,10 +71,3 @@ def _prepare(config: DiffusionRunConfig, run: Run) -> UsableTables:
         tables = prepare_pictures(config.data, config.caption, run.folder / "tables")
     tables.report(run)
     return tables
-
-
-def _exported(folder: Path) -> Path:
-    path = folder / EXPORT / "generator"
-    if not path.exists():
-        raise ArtifactError(f"no artifact in {folder / EXPORT}", "train it first")
-    return path

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from adray.checks import Check
-from adray.errors import ArtifactError
 from adray.generation.rfft.checks import all_checks
 from adray.generation.rfft.config import RfftRunConfig
 from adray.generation.rfft.judgement import judge
@@ -14,8 +12,8 @@ from adray.generation.rfft.products import prepare_products
 from adray.generation.rfft.task import FeedbackTask
 from adray.generation.usable import UsableTables
 from adray.run import Run
+from adray.training.checks import exported_artifact
 from adray.training.in_run import fit_in_run
-from adray.training.loop import EXPORT
 
 CONFIG = RfftRunConfig
 
@@ -31,7 +29,7 @@ def train(config: RfftRunConfig, run: Run) -> None:
         result = fit_in_run(FeedbackTask(config, tables), config, run)
     run.artifacts += [str(path) for path in sorted(result.export_folder.iterdir())]
     with run.stage("evaluate"):
-        judge(run, config, tables, _tuned(run.folder))
+        judge(run, config, tables, exported_artifact(run.folder, "generator"))
 
 
 def export(config: RfftRunConfig, run: Run) -> None:
@@ -52,7 +50,7 @@ def evaluate(config: RfftRunConfig, run: Run) -> None:
     Raises:
         ArtifactError: If the run has no artifact yet.
     """
-    tuned = _tuned(run.folder)
+    tuned = exported_artifact(run.folder, "generator")
     tables = _prepare(config, run)
     with run.stage("evaluate"):
         judge(run, config, tables, tuned)
@@ -68,10 +66,3 @@ def _prepare(config: RfftRunConfig, run: Run) -> UsableTables:
         tables = prepare_products(config.data, config.placement, run.folder / "tables")
     tables.report(run)
     return tables
-
-
-def _tuned(folder: Path) -> Path:
-    path = folder / EXPORT / "generator"
-    if not path.exists():
-        raise ArtifactError(f"no artifact in {folder / EXPORT}", "train it first")
-    return path
